@@ -1,0 +1,321 @@
+"""The decision: which agent serves a request. Every door calls `decide`; nothing else routes.
+
+In: requests (one or many, embedded), a snapshot, an objective, constraints, and the time. Out: `Decisions`, columns
+with one entry per request, whose rows read as `Decision`. No I/O, no clock, no global, no Python loop over requests.
+
+For request r and agent a:
+
+* the match ``m(r, a)`` is the cosine similarity of the request with the agent's capabilities;
+* the expected quality is ``q(r, a) = q(a) (1 - d (max m - m(r, a)) / max(max m - min m, s))``, with ``q(a)`` the mean
+  of the agent's Beta posterior, the range of m taken over the candidates (active, capable, not excluded),
+  d = ``match_discount`` and s = ``match_spread``;
+* the cost is an estimate for this request's tokens;
+* constraints leave the allowed agents, the objective orders them (``tinydancer.policy.objectives``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinydancer.errors import NoAgentsError, NoMatchError
+from tinydancer.policy import constraints as limits
+from tinydancer.policy import explain, objectives
+from tinydancer.policy.explain import Alternative, known
+from tinydancer.policy.wording import plural
+from tinydancer.snapshot import Array, Mask, Snapshot, bar_index
+from tinydancer.types import NO_CONSTRAINTS, Constraints, RequestBatch
+
+BLOCK_ROWS = 256
+"""Requests decided at once: few enough that the block's arrays stay in the processor's cache."""
+
+
+class _Trace(NamedTuple):
+    """What was computed for n requests and N agents: masks and values of shape (n, N), and the choices (n)."""
+
+    allowed: Mask
+    quality: Array
+    cost_usd: Array
+    match: Array
+    chosen: npt.NDArray[np.intp]
+
+
+def decide(
+    requests: RequestBatch,
+    snapshot: Snapshot,
+    *,
+    now: float,
+    objective: str = "balanced",
+    constraints: Constraints = NO_CONSTRAINTS,
+) -> Decisions:
+    """Choose an agent for each request.
+
+    Parameters
+    ----------
+    requests
+        n requests in the snapshot's space.
+    snapshot
+        The registry as columns.
+    now
+        Seconds since 1970; stands in the decisions.
+    objective
+        One of ``tinydancer.types.OBJECTIVES``.
+    constraints
+        Hold for every request of the batch.
+
+    Raises
+    ------
+    NoAgentsError
+        The snapshot is empty.
+    NoMatchError
+        No agent satisfies the constraints for some request, and ``on_no_match`` is ``error``.
+    """
+    if not len(snapshot):
+        raise NoAgentsError(
+            "No agents are registered, so there is nothing to route to.",
+            hint="Register one, for example with: tinydancer agents add NAME",
+        )
+    candidates = limits.capable(snapshot, constraints)
+    if len(requests) <= BLOCK_ROWS:
+        trace = _decide_block(requests, snapshot, objective, constraints, candidates)
+    else:
+        blocks = [
+            _decide_block(requests.rows(start, start + BLOCK_ROWS), snapshot, objective, constraints, candidates)
+            for start in range(0, len(requests), BLOCK_ROWS)
+        ]
+        trace = _Trace(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+    decisions = Decisions(snapshot, objective, constraints, now, trace)
+    if constraints.on_no_match == "error":
+        decisions.require_match()
+    return decisions
+
+
+def expected_quality(snapshot: Snapshot, match: Array, candidates: Mask) -> Array:
+    """The agents' posterior means, discounted by match; ``float64[n, N]``, see the module's formula."""
+    settings = snapshot.settings
+    over = match if np.logical_and.reduce(candidates) else match[:, candidates]
+    if over.shape[1] == 0:
+        return np.broadcast_to(snapshot.quality, match.shape)
+    best = np.maximum.reduce(over, axis=1, keepdims=True)
+    spread = np.maximum(best - np.minimum.reduce(over, axis=1, keepdims=True), settings.match_spread)
+    shortfall = best - match
+    shortfall *= settings.match_discount / spread
+    # Agents that are no candidates may lie outside the range; their figure is only ever shown, never chosen.
+    np.maximum(shortfall, 0.0, out=shortfall)
+    np.minimum(shortfall, settings.match_discount, out=shortfall)
+    quality: Array = snapshot.quality * (1.0 - shortfall)
+    return quality
+
+
+def _decide_block(
+    requests: RequestBatch, snapshot: Snapshot, objective: str, constraints: Constraints, candidates: Mask
+) -> _Trace:
+    match = snapshot.match(requests.embeddings)
+    quality = expected_quality(snapshot, match, candidates)
+    cost_usd = snapshot.estimated_cost_usd(requests)
+    allowed = limits.feasible(
+        candidates, constraints, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, quality=quality
+    )
+    eligible = allowed
+    if objective in ("cost", "latency", "quality_per_dollar"):
+        eligible = objectives.good_enough(allowed, quality, good_enough_share(snapshot, constraints))
+    keys = objectives.preference_keys(
+        objective, allowed, quality=quality, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, match=match,
+        settings=snapshot.settings,
+    )  # fmt: skip
+    return _Trace(allowed, quality, cost_usd, match, objectives.best(eligible, keys))
+
+
+def good_enough_share(snapshot: Snapshot, constraints: Constraints) -> float:
+    """The request's own share where it names one, else the deployment's."""
+    return snapshot.settings.good_enough if constraints.good_enough is None else constraints.good_enough
+
+
+class Decisions:
+    """Decisions for n requests, as columns; ``decisions[i]`` reads one of them.
+
+    Attributes
+    ----------
+    snapshot, objective, constraints, decided_at
+        What was decided on, and when.
+    chosen
+        ``intp[n]``: position of the chosen agent in ``snapshot.names``; -1 where none fits.
+    """
+
+    __slots__ = ("_trace", "chosen", "constraints", "decided_at", "objective", "snapshot")
+
+    def __init__(
+        self, snapshot: Snapshot, objective: str, constraints: Constraints, decided_at: float, trace: _Trace
+    ) -> None:
+        self.snapshot = snapshot
+        self.objective = objective
+        self.constraints = constraints
+        self.decided_at = decided_at
+        self.chosen = trace.chosen
+        self._trace = trace
+
+    def __len__(self) -> int:
+        return int(self.chosen.shape[0])
+
+    def __getitem__(self, row: int) -> Decision | None:
+        """The decision for request `row`, None where no agent fits."""
+        agent = int(self.chosen[row])
+        return None if agent < 0 else Decision(self, row, agent)
+
+    def __iter__(self) -> Iterator[Decision | None]:
+        return (self[row] for row in range(len(self)))
+
+    def row(self, row: int) -> explain.Row:
+        """What was computed for request `row`."""
+        trace = self._trace
+        return explain.Row(
+            snapshot=self.snapshot, objective=self.objective, share=good_enough_share(self.snapshot, self.constraints),
+            chosen=int(self.chosen[row]), allowed=trace.allowed[row], quality=trace.quality[row],
+            cost_usd=trace.cost_usd[row], match=trace.match[row],
+        )  # fmt: skip
+
+    def values(self, row: int, agent: int) -> tuple[float, float, float]:
+        """(expected quality, estimated cost in USD or NaN, match) of one agent for request `row`."""
+        trace = self._trace
+        return float(trace.quality[row, agent]), float(trace.cost_usd[row, agent]), float(trace.match[row, agent])
+
+    def exclusions(self, row: int) -> dict[str, str]:
+        """Why each agent that may not serve request `row` may not."""
+        trace = self._trace
+        return limits.exclusion_reasons(
+            self.snapshot, self.constraints, cost_usd=trace.cost_usd[row], quality=trace.quality[row]
+        )
+
+    def require_match(self) -> None:
+        """Raise `NoMatchError` for the first request that no agent fits."""
+        unmatched = np.flatnonzero(self.chosen < 0)
+        if not unmatched.size:
+            return
+        first = int(unmatched[0])
+        which = "this request" if len(self) == 1 else f"request number {first + 1} of {len(self)}"
+        more = f" (nor {plural(int(unmatched.size) - 1, 'other request')})" if unmatched.size > 1 else ""
+        raise NoMatchError(
+            f"None of the {plural(len(self.snapshot), 'agent')} fits {which}{more}.",
+            exclusions=self.exclusions(first),
+            hint="Loosen a constraint, register a suitable agent, or set on_no_match to 'null'.",
+        )
+
+
+class Decision:
+    """Which agent serves one request, and what to expect of it.
+
+    Attributes
+    ----------
+    decision_id
+        Set once the decision is recorded; feedback refers to it.
+    """
+
+    __slots__ = ("_agent", "_batch", "_row", "decision_id")
+
+    def __init__(self, batch: Decisions, row: int, agent: int) -> None:
+        self._batch = batch
+        self._row = row
+        self._agent = agent
+        self.decision_id: str | None = None
+
+    @property
+    def agent_name(self) -> str:
+        """The chosen agent."""
+        return self._batch.snapshot.names[self._agent]
+
+    @property
+    def objective(self) -> str:
+        """What was optimised."""
+        return self._batch.objective
+
+    @property
+    def decided_at(self) -> float:
+        """Seconds since 1970."""
+        return self._batch.decided_at
+
+    @property
+    def expected_quality(self) -> float:
+        """Mean quality expected of this agent for this request, in [0, 1]."""
+        return self._batch.values(self._row, self._agent)[0]
+
+    @property
+    def estimated_cost(self) -> float | None:
+        """USD for this request; None if a price is unknown."""
+        return known(self._batch.values(self._row, self._agent)[1])
+
+    @property
+    def estimated_latency_ms(self) -> float | None:
+        """Milliseconds; None if unknown."""
+        return known(self._batch.snapshot.latency_ms[self._agent])
+
+    @property
+    def similarity_score(self) -> float:
+        """Cosine similarity of request and capabilities, in [-1, 1]."""
+        return self._batch.values(self._row, self._agent)[2]
+
+    @property
+    def quality_bar(self) -> float:
+        """What confidence refers to: ``min_quality`` where given, else the deployment's bar."""
+        asked = self._batch.constraints.min_quality
+        return self._batch.snapshot.settings.quality_bar if asked is None else asked
+
+    @property
+    def confidence(self) -> float:
+        """Probability that the answer's quality reaches `quality_bar`.
+
+        From the agent's own record (a Beta-binomial posterior per bar), lowered as its expected quality is by match.
+        """
+        snapshot, agent = self._batch.snapshot, self._agent
+        prior = float(snapshot.quality[agent])
+        if prior <= 0.0:
+            return float(snapshot.meets_bar[agent, bar_index(self.quality_bar)])
+        return float(snapshot.meets_bar[agent, bar_index(self.quality_bar)]) * self.expected_quality / prior
+
+    @property
+    def uncertainty(self) -> float:
+        """Width of the conformal interval for the answer's quality, in [0, 1]; 1 without calibration data."""
+        interval = self._batch.snapshot.interval
+        return 1.0 if interval is None else float(interval.width(self.expected_quality))
+
+    @property
+    def model(self) -> str | None:
+        """Which trained weights predicted the quality; None: the agent's own record did."""
+        return None
+
+    @property
+    def reasoning(self) -> str:
+        """Why this agent, in a sentence or two."""
+        return explain.reasoning(self._batch.row(self._row))
+
+    @property
+    def alternatives(self) -> list[Alternative]:
+        """The next best agents, each with the reason it was not chosen."""
+        return explain.alternatives(self._batch.row(self._row), self._batch.snapshot.settings.max_alternatives)
+
+    @property
+    def exclusions(self) -> dict[str, str]:
+        """Why each agent that may not serve this request may not."""
+        return self._batch.exclusions(self._row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything about the decision as JSON-ready fields, named as the documents name them."""
+        return {
+            "decision_id": self.decision_id,
+            "agent_name": self.agent_name,
+            "confidence": self.confidence,
+            "uncertainty": self.uncertainty,
+            "estimated_cost": self.estimated_cost,
+            "estimated_latency_ms": self.estimated_latency_ms,
+            "expected_quality": self.expected_quality,
+            "similarity_score": self.similarity_score,
+            "objective": self.objective,
+            "model": self.model,
+            "reasoning": self.reasoning,
+            "alternatives": [a.to_dict() for a in self.alternatives],
+        }
+
+    def __repr__(self) -> str:
+        return f"<Decision {self.agent_name!r} for {self.objective}, confidence {self.confidence:.2f}>"

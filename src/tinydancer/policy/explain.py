@@ -1,0 +1,151 @@
+"""Why one agent and not another, in sentences a person would write.
+
+In: one request's row of what ``decide`` computed. Out: text. Made only when somebody reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinydancer.policy.objectives import good_enough, preference_keys, ranked
+from tinydancer.policy.wording import milliseconds, plural, usd
+from tinydancer.snapshot import Array, Mask, Snapshot
+
+_THRIFTY = ("cost", "latency", "quality_per_dollar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One request: who was chosen, and per agent (arrays of length N) who was allowed, at what quality, cost, match."""
+
+    snapshot: Snapshot
+    objective: str
+    share: float
+    chosen: int
+    allowed: Mask
+    quality: Array
+    cost_usd: Array
+    match: Array
+
+    def good(self) -> Mask:
+        """Allowed and, where the objective asks for it, good enough."""
+        if self.objective not in _THRIFTY:
+            return self.allowed
+        mask: Mask = good_enough(self.allowed[None], self.quality[None], self.share)[0]
+        return mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """An agent that would have served too, and why it was not chosen."""
+
+    agent_name: str
+    estimated_cost: float | None
+    estimated_latency_ms: float | None
+    expected_quality: float
+    similarity_score: float
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def reasoning(row: Row) -> str:
+    """One sentence on the choice, and one on where its quality figure comes from."""
+    i, names = row.chosen, row.snapshot.names
+    good = row.good()
+    others = int(good.sum()) - 1
+    group = f"{plural(others + 1, 'agent')} that {'fit' if others else 'fits'}"
+    if row.objective in _THRIFTY and row.share > 0.0:
+        group = f"{plural(others + 1, 'agent')} that fit and are good enough for this request"
+    facts = _facts(row, i)
+    if int(row.allowed.sum()) == 1:
+        lead = f"{names[i]} is the only agent that fits this request: {facts}."
+    elif others == 0:
+        lead = f"{names[i]} is the only agent that is good enough for this request: {facts}{_aside(row)}."
+    elif row.objective == "cost":
+        lead = f"{names[i]} is the cheapest of the {group}: {facts}{_aside(row)}."
+    elif row.objective == "latency":
+        lead = f"{names[i]} is the fastest of the {group}: {facts}{_aside(row)}."
+    elif row.objective == "quality":
+        lead = f"{names[i]} has the highest expected quality of the {group}: {facts}."
+    elif row.objective == "quality_per_dollar":
+        lead = f"{names[i]} gives the most quality for the money of the {group}: {facts}{_aside(row)}."
+    else:
+        lead = f"{names[i]} is the best balance of cost, speed, quality and match among the {group}: {facts}."
+    return f"{lead} No trained model: the quality is this agent's own record, weighed by how well its skills match."
+
+
+def alternatives(row: Row, limit: int) -> list[Alternative]:
+    """The next best agents that were allowed, at most `limit`, each with the reason it came after."""
+    good = row.good()
+    keys = preference_keys(
+        row.objective, row.allowed[None], quality=row.quality[None], cost_usd=row.cost_usd[None],
+        latency_ms=row.snapshot.latency_ms, match=row.match[None], settings=row.snapshot.settings,
+    )  # fmt: skip
+    order = ranked(row.allowed, (np.where(good, 0.0, 1.0), *(key[0] for key in keys)))
+    rest = [int(i) for i in order if i != row.chosen][:limit]
+    return [
+        Alternative(
+            agent_name=row.snapshot.names[i],
+            estimated_cost=known(row.cost_usd[i]),
+            estimated_latency_ms=known(row.snapshot.latency_ms[i]),
+            expected_quality=float(row.quality[i]),
+            similarity_score=float(row.match[i]),
+            reason=_comparison(row, i, bool(good[i])),
+        )
+        for i in rest
+    ]
+
+
+def known(value: np.floating[Any] | float) -> float | None:
+    """NaN as None, everything else as a float."""
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _facts(row: Row, i: int) -> str:
+    cost, latency = float(row.cost_usd[i]), float(row.snapshot.latency_ms[i])
+    price = usd(cost) if cost == 0.0 or math.isnan(cost) else f"about {usd(cost)}"
+    return f"{price}, {milliseconds(latency)}, expected quality {row.quality[i]:.2f}"
+
+
+def _aside(row: Row) -> str:
+    """Names the best allowed agent where the chosen one is not it: what the saving is measured against."""
+    top = int(np.where(row.allowed, row.quality, -1.0).argmax())
+    if row.quality[top] <= row.quality[row.chosen]:
+        return ""
+    return f" (the best, {row.snapshot.names[top]}, has {row.quality[top]:.2f} for {usd(float(row.cost_usd[top]))})"
+
+
+def _comparison(row: Row, i: int, is_good: bool) -> str:
+    quality = f"expected quality {row.quality[i]:.2f} against {row.quality[row.chosen]:.2f}"
+    if not is_good:
+        top = float(np.where(row.allowed, row.quality, -1.0).max())
+        below = f"is below {row.share:.0%} of the best ({top:.2f})"
+        return f"not good enough: expected quality {row.quality[i]:.2f} {below}"
+    cost = _versus(row.cost_usd, i, row.chosen, usd, "costs more", "costs less", "costs the same")
+    speed = _versus(row.snapshot.latency_ms, i, row.chosen, milliseconds, "slower", "faster", "as fast")
+    if row.objective == "latency":
+        return f"{speed}; {quality}"
+    if row.objective == "quality":
+        return f"{quality}; {cost}"
+    if row.objective == "balanced":
+        match = f"match {row.match[i]:.2f} against {row.match[row.chosen]:.2f}"
+        return f"a lesser balance: {cost}; {speed}; {quality}; {match}"
+    return f"{cost}; {quality}"
+
+
+def _versus(values: npt.NDArray[np.float64], i: int, chosen: int, unit: Any, more: str, less: str, same: str) -> str:
+    mine, theirs = float(values[i]), float(values[chosen])
+    if mine == theirs:
+        return f"{same} ({unit(mine)})"
+    if math.isnan(mine) or math.isnan(theirs):
+        return f"{unit(mine)} against {unit(theirs)}"
+    return f"{more if mine > theirs else less} ({unit(mine)} against {unit(theirs)})"
