@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
 from tinydancer import learn
@@ -71,7 +72,7 @@ def snapshot_of(
     return build_snapshot(registry, estimates, version="1", space=space, settings=settings)
 
 
-def batch_of(*vectors: Sequence[float], input_tokens: float = 100.0) -> RequestBatch:
+def batch_of(*vectors: npt.ArrayLike, input_tokens: float = 100.0) -> RequestBatch:
     """Requests in the test space."""
     rows = np.array(vectors, dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -53,9 +53,7 @@ def test_cost_does_not_pick_a_cheap_agent_that_is_not_good_enough() -> None:
     decision = route([GPT4, poor], "cost")
     assert decision.agent_name == "gpt-4"
     assert "only agent that is good enough" in decision.reasoning
-    assert decision.alternatives[0].reason == (
-        "not good enough: expected quality 0.50 is below 70% of the best (0.95)"
-    )
+    assert decision.alternatives[0].reason == ("not good enough: expected quality 0.50 is below 70% of the best (0.95)")
     assert route([GPT4, poor], "cost", Constraints(good_enough=0.0)).agent_name == "poor"
 
 
@@ -206,7 +204,9 @@ def test_uncertainty_is_the_width_of_the_conformal_interval() -> None:
 def test_reasoning_is_a_sentence_a_person_would_write(objective: str, words: str) -> None:
     reasoning = route([GPT4, GPT35], objective).reasoning
     assert words in reasoning
-    assert reasoning.endswith("No trained model: the quality is this agent's own record, weighed by how well its skills match.")
+    assert reasoning.endswith(
+        "No trained model: the quality is this agent's own record, weighed by how well its skills match."
+    )
 
 
 def test_a_single_agent_is_called_the_only_one() -> None:
@@ -256,7 +256,7 @@ def test_weights_steer_the_balance() -> None:
     agents = [GPT4, GPT35]
     for weight, name in (("weight_quality", "gpt-4"), ("weight_cost", "gpt-3.5-turbo")):
         weights = dict.fromkeys(("weight_cost", "weight_latency", "weight_quality", "weight_match"), 0.0)
-        snapshot = make.snapshot_of(agents, settings=DecisionSettings(**{**weights, weight: 1.0}))
+        snapshot = make.snapshot_of(agents, settings=DecisionSettings(**{**weights, weight: 1.0})  # type: ignore[arg-type])
         decision = decide(make.ONE, snapshot, now=0.0)[0]
         assert decision is not None
         assert decision.agent_name == name

@@ -40,7 +40,9 @@ def oracle(decisions: Decisions, limits: Constraints) -> set[str]:
             continue
         if not set(limits.required_capabilities) <= set(agent.capabilities):
             continue
-        if any(bound is not None and (unknown_cost or cost > bound) for bound in (limits.max_cost, limits.budget_remaining)):
+        if any(
+            bound is not None and (unknown_cost or cost > bound) for bound in (limits.max_cost, limits.budget_remaining)
+        ):
             continue
         if limits.max_latency_ms is not None and (unknown_latency or latency > limits.max_latency_ms):
             continue

@@ -68,7 +68,9 @@ def test_bad_names_are_refused(name: Any) -> None:
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("name", ["gpt-4", "'; DROP TABLE agents; --", "$(rm -rf /)", "a`b|c&d", "模型", "é" * 200, "%s{0}"])
+@pytest.mark.parametrize(
+    "name", ["gpt-4", "'; DROP TABLE agents; --", "$(rm -rf /)", "a`b|c&d", "模型", "é" * 200, "%s{0}"]
+)
 def test_metacharacters_are_only_characters(name: str) -> None:
     assert Agent(name=name).name == name
 
@@ -231,7 +233,9 @@ def test_a_listing_has_the_documents_columns() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", [[math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0], [], [[1.0, 2.0]], 3.0, "vector", [None], ["a"]])
+@pytest.mark.parametrize(
+    "bad", [[math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0], [], [[1.0, 2.0]], 3.0, "vector", [None], ["a"]]
+)
 def test_bad_vectors_are_refused(bad: Any) -> None:
     with pytest.raises(InvalidVectorError) as caught:
         check.unit_vector(bad, "The request's embedding")
@@ -257,7 +261,8 @@ def test_unit_vectors_have_length_one_at_any_scale(values: list[float]) -> None:
     ("text", "words"),
     [
         ("", "empty"), (" \n\t", "empty"), ("x" * 1_000_000, "has 1,000,000 characters"), ("a\x00b", "NUL"),
-        ("caf\udce9", "lone surrogate at character 3"), (b"bytes", "5 bytes"), (None, "expected text"), (5, "expected text"),
+        ("caf\udce9", "lone surrogate at character 3"), (b"bytes", "5 bytes"), (None, "expected text"),
+        (5, "expected text"),
     ],
 )  # fmt: skip
 def test_bad_request_texts_are_refused(text: Any, words: str) -> None:
@@ -271,7 +276,9 @@ def test_text_that_is_not_utf8_names_the_byte() -> None:
     assert check.decode_utf8("\ufeffcafé".encode()) == "café"
 
 
-@pytest.mark.parametrize("bad", [{"latency_ms": -1}, {"cost_usd": math.inf}, {"output_tokens": 1.5}, {"success": 1}, {"occurred_at": -5}])
+@pytest.mark.parametrize(
+    "bad", [{"latency_ms": -1}, {"cost_usd": math.inf}, {"output_tokens": 1.5}, {"success": 1}, {"occurred_at": -5}]
+)
 def test_bad_outcomes_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(bad))):
         Outcome(**{"agent_name": "a", "occurred_at": 0.0, **bad})

@@ -1,0 +1,501 @@
+"""The room where it all meets: load the snapshot, embed, decide, record; take outcomes, learn.
+
+In: what a door was given. Out: decisions and listings. Every door (Python, command line, SQL, HTTP) calls this class;
+it holds no routing logic of its own and no state that matters: what counts is in the store, the snapshot is a cache
+keyed by the store's version.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tinydancer import intake, learn
+from tinydancer import validation as check
+from tinydancer.config import Settings
+from tinydancer.decide import Decision, Decisions, decide
+from tinydancer.embedding.base import Embedder
+from tinydancer.model.conformal import ConformalInterval, conformal_quantile
+from tinydancer.prices import agents_from_price_list
+from tinydancer.snapshot import Snapshot, build_snapshot
+from tinydancer.store.base import DecisionRow, Store, StoreVersion
+from tinydancer.store.opening import open_store
+from tinydancer.types import (
+    Agent,
+    AgentRecord,
+    Constraints,
+    Outcome,
+    RequestBatch,
+    objective_of,
+)
+from tinydancer.validation import FloatVector
+
+CALIBRATION_ROWS = 1000
+"""How many of the latest judged decisions calibrate the conformal interval."""
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityMatch:
+    """An agent found by a capability.
+
+    Attributes
+    ----------
+    similarity
+        1 for an agent that names the capability, else the cosine similarity of the two meanings.
+    exact
+        Whether it names it.
+    """
+
+    record: AgentRecord
+    similarity: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """What was read, and the version of the store it was read at."""
+
+    version: StoreVersion
+    read_at: float
+    agents: tuple[Agent, ...]
+    snapshot: Snapshot
+
+
+class TinyDancer:
+    """A router over a store.
+
+    Parameters
+    ----------
+    store
+        A `Store`, the path of an SQLite file, or None for a store in memory that ends with the object.
+    settings
+        See `Settings`; its ``store`` is for doors that open one, and is not looked at here.
+    embedder
+        An `Embedder`; None makes the one the settings name, on first use.
+    clock
+        Returns seconds since 1970.
+    seed
+        Makes decision ids and the sampling of recorded decisions reproducible; None draws from the system.
+
+    Examples
+    --------
+    >>> dancer = TinyDancer()
+    >>> dancer.register_agent("small", "llm", ["chat"], 0.002, 150.0, 0.75).agent.name
+    'small'
+    >>> dancer.register_agent("large", "llm", ["coding", "reasoning"], 0.03, 500.0, 0.95).agent.name
+    'large'
+    >>> dancer.route("Say hello to the new colleague.", optimize_for="cost").agent_name
+    'small'
+    >>> dancer.close()
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        clock: Callable[[], float] = time.time,
+        seed: int | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        space = embedder.space if embedder is not None else self.settings.embedder.vector_space
+        if store is None or isinstance(store, (str, Path)):
+            store = open_store(store, space=space, tenant=self.settings.tenant, clock=clock)
+        else:
+            space.require(store.space, "The embedder")
+        self.store: Store = store
+        self.space = space
+        self._embedder = embedder
+        self._clock = clock
+        self._random = None if seed is None else random.Random(seed)
+        self._cache: _Cache | None = None
+        self._own_outcomes = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> TinyDancer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- texts to vectors ------------------------------------------------------------------------------------------
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder, made on first use.
+
+        Raises
+        ------
+        InvalidInputError
+            The settings say that callers bring their own vectors.
+        """
+        return self._get_embedder()
+
+    def _get_embedder(self) -> Embedder:
+        if self._embedder is None:
+            with self._lock:
+                if self._embedder is None:
+                    self._embedder = intake.make_embedder(self.settings.embedder)
+        return self._embedder
+
+    def embed(self, text: str) -> FloatVector:
+        """``float32[dim]`` of unit length for one text."""
+        check.request_text(text, max_chars=self.settings.max_request_chars)
+        vector: FloatVector = self.embedder.embed((text,)).vectors[0]
+        return vector
+
+    # -- agents ----------------------------------------------------------------------------------------------------
+
+    def register_agent(
+        self,
+        name: str,
+        agent_type: str = "llm",
+        capabilities: Sequence[str] = (),
+        cost_per_request: float | None = None,
+        avg_latency_ms: float | None = None,
+        quality_score: float | None = None,
+        **more: Any,
+    ) -> AgentRecord:
+        """Register an agent; `more` takes every other field of `Agent` and every price of `CostModel`.
+
+        Raises
+        ------
+        AlreadyExistsError
+            The name is taken.
+        """
+        return self.register_agent_full(
+            {
+                "name": name, "agent_type": agent_type, "capabilities": capabilities,
+                "cost_per_request": cost_per_request, "avg_latency_ms": avg_latency_ms, "quality_score": quality_score,
+                **more,
+            }
+        )  # fmt: skip
+
+    def register_agent_full(self, config: Mapping[str, Any]) -> AgentRecord:
+        """Register an agent from one JSON object; see `Agent.from_config`."""
+        agent = self._with_embedding(Agent.from_config(config))
+        self.store.insert_agent(agent)
+        return self._record(agent, {})
+
+    def update_agent(self, name: str, changes: Mapping[str, Any]) -> AgentRecord:
+        """Change some fields of an agent; what was observed of it stays.
+
+        Raises
+        ------
+        NotFoundError
+            No agent of that name.
+        """
+        agent = self._with_embedding(self.store.get_agent(name).updated(changes))
+        self.store.replace_agent(agent)
+        return self.get_agent(name)
+
+    def remove_agent(self, name: str) -> None:
+        """Remove an agent; its decisions and outcomes stay in the accounts."""
+        self.store.delete_agent(name)
+
+    def set_agent_active(self, name: str, is_active: bool) -> AgentRecord:
+        """An agent that is not active is never chosen."""
+        return self.update_agent(name, {"is_active": is_active})
+
+    def get_agent(self, name: str) -> AgentRecord:
+        """One agent with what was observed of it."""
+        return self._record(self.store.get_agent(name), self.store.agent_stats())
+
+    def list_agents(self) -> list[AgentRecord]:
+        """All agents, in order of name."""
+        stats = self.store.agent_stats()
+        return [self._record(agent, stats) for agent in self.store.list_agents()]
+
+    def clear_agents(self) -> int:
+        """Remove all agents; how many there were."""
+        return self.store.clear_agents()
+
+    def find_agents_by_capability(
+        self, capability: str, limit: int = 10, *, semantic: bool = True
+    ) -> list[CapabilityMatch]:
+        """Active agents that name the capability, best quality first; then, if `semantic`, those nearest in meaning."""
+        check.name_of(capability, "capability")
+        check.count(limit, "limit", low=0)
+        wanted = capability.casefold()
+        records = [r for r in self.list_agents() if r.agent.is_active]
+        found = [
+            CapabilityMatch(record=r, similarity=1.0, exact=True)
+            for r in records
+            if wanted in (c.casefold() for c in r.agent.capabilities)
+        ]
+        found.sort(key=lambda m: (-(m.record.performance.quality_score or 0.0), m.record.agent.name))
+        if semantic:
+            vector = self.embed(capability)
+            exact = {m.record.agent.name for m in found}
+            near = [
+                CapabilityMatch(record=r, similarity=float(r.agent.embedding @ vector), exact=False)
+                for r in records
+                if r.agent.embedding is not None and r.agent.name not in exact
+            ]
+            found += sorted(near, key=lambda m: (-m.similarity, m.record.agent.name))
+        return found[:limit]
+
+    def import_prices(self, prices: Any, patterns: Sequence[str] = (), *, update_only: bool = False) -> list[str]:
+        """Take over a price list in LiteLLM's JSON shape; the names that were registered or updated.
+
+        Agents that exist keep everything but the prices the list states; others are registered, unless
+        `update_only`. All or none.
+        """
+        listed = agents_from_price_list(prices, tuple(patterns))
+        existing = {a.name: a for a in self.store.list_agents()}
+        taken = []
+        for agent in listed:
+            known = existing.get(agent.name)
+            if known is None:
+                if not update_only:
+                    taken.append(self._with_embedding(agent))
+                continue
+            stated = agent.to_dict()["cost_model"]
+            taken.append(replace(known, cost=replace(known.cost, **stated)))
+        self.store.insert_agents(taken, replace=True)
+        return [a.name for a in taken]
+
+    # -- routing ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def route(
+        self, request: str | None = None, optimize_for: str = "balanced",
+        constraints: Constraints | Mapping[str, Any] | None = None, *, embedding: npt.ArrayLike | None = None,
+        on_no_match: Literal["null"], **limits: Any,
+    ) -> Decision | None: ...  # fmt: skip
+
+    @overload
+    def route(
+        self, request: str | None = None, optimize_for: str = "balanced",
+        constraints: Constraints | Mapping[str, Any] | None = None, *, embedding: npt.ArrayLike | None = None,
+        **limits: Any,
+    ) -> Decision: ...  # fmt: skip
+
+    def route(
+        self,
+        request: str | None = None,
+        optimize_for: str = "balanced",
+        constraints: Constraints | Mapping[str, Any] | None = None,
+        *,
+        embedding: npt.ArrayLike | None = None,
+        **limits: Any,
+    ) -> Decision | None:
+        """Choose the agent for one request.
+
+        Parameters
+        ----------
+        request
+            Its text; may be left out if `embedding` is given.
+        optimize_for
+            ``balanced``, ``cost``, ``latency``, ``quality`` or ``quality_per_dollar``.
+        constraints
+            `Constraints`, or a mapping with their names; single ones may stand as keyword arguments instead.
+        embedding
+            The request's vector in the deployment's space, any length but zero; None embeds the text.
+        limits
+            Constraints by name (``max_cost=0.01``), and what is known of the size of the request:
+            ``input_tokens``, ``cached_input_tokens``, ``output_tokens``.
+
+        Raises
+        ------
+        NoMatchError
+            No agent fits; holds a reason per agent. With ``on_no_match="null"`` the answer is None instead.
+        """
+        objective = objective_of(optimize_for)
+        sizes = intake.pop_sizes(limits)
+        allowed = intake.constraints_of(constraints, limits)
+        batch = intake.one_request(
+            request, embedding, sizes, embedder=self._get_embedder, space=self.space,
+            max_chars=self.settings.max_request_chars,
+        )  # fmt: skip
+        decisions = decide(batch, self.snapshot(), now=self._clock(), objective=objective, constraints=allowed)
+        return self._remember(decisions, batch, None if request is None else (request,))[0]
+
+    def route_batch(
+        self,
+        requests: Sequence[str] | None = None,
+        optimize_for: str = "balanced",
+        constraints: Constraints | Mapping[str, Any] | None = None,
+        *,
+        embeddings: npt.ArrayLike | None = None,
+        **limits: Any,
+    ) -> list[Decision | None]:
+        """Choose an agent for each of many requests at once; as `route`, and with the same answers.
+
+        Every request must be fit for routing, or none is routed; the error names the first that is not.
+        """
+        objective = objective_of(optimize_for)
+        sizes = intake.pop_sizes(limits)
+        allowed = intake.constraints_of(constraints, limits)
+        batch = intake.many_requests(
+            requests, embeddings, sizes, embedder=self._get_embedder, space=self.space,
+            max_chars=self.settings.max_request_chars,
+        )  # fmt: skip
+        decisions = decide(batch, self.snapshot(), now=self._clock(), objective=objective, constraints=allowed)
+        return self._remember(decisions, batch, requests)
+
+    # -- outcomes --------------------------------------------------------------------------------------------------
+
+    def feedback(self, decision: Decision | str, *, success: bool = True, **measured: Any) -> Outcome:
+        """Report what came of a decision; `measured` takes the other fields of `Outcome`.
+
+        Parameters
+        ----------
+        decision
+            A `Decision`, or the ``decision_id`` of one that was recorded.
+
+        Raises
+        ------
+        NotFoundError
+            No decision of that id was recorded, or its agent has been removed.
+        """
+        if isinstance(decision, Decision):
+            name, decision_id = decision.agent_name, decision.decision_id
+        else:
+            name, decision_id = self.store.get_decision(decision).agent_name, decision
+        return self._outcome(name, decision_id, {"success": success, **measured})
+
+    def update_agent_metrics(
+        self, name: str, latency_ms: float | None = None, success: bool = True, quality: float | None = None,
+        **measured: Any,
+    ) -> Outcome:  # fmt: skip
+        """Report an outcome of an agent that no recorded decision led to."""
+        return self._outcome(name, None, {"latency_ms": latency_ms, "success": success, "quality": quality, **measured})
+
+    def record_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Report many outcomes at once: all of them or none."""
+        self.store.insert_outcomes(outcomes)
+        self._own_outcomes = True
+
+    def routing_stats(self) -> dict[str, Any]:
+        """Totals over agents, decisions and outcomes, JSON-ready."""
+        agents = self.store.list_agents()
+        totals = self.store.routing_totals()
+        return {
+            "total_agents": len(agents),
+            "active_agents": sum(a.is_active for a in agents),
+            "total_decisions": totals.total_decisions,
+            "total_outcomes": totals.total_outcomes,
+            "success_rate": totals.successes / totals.total_outcomes if totals.total_outcomes else None,
+            "estimated_cost_usd": totals.estimated_cost_usd,
+            "total_cost_usd": totals.total_cost_usd,
+            "decisions_by_agent": dict(totals.decisions_by_agent),
+            "decisions_by_objective": dict(totals.decisions_by_objective),
+        }
+
+    # -- the snapshot ----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The registry as columns, current as of now (see ``Settings.stats_refresh_s``)."""
+        cache, version = self._cache, self.store.version()
+        if cache is not None and cache.version.registry == version.registry:
+            if cache.version.outcomes == version.outcomes:
+                return cache.snapshot
+            age = self._clock() - cache.read_at
+            if not self._own_outcomes and 0.0 <= age < self.settings.stats_refresh_s:
+                return cache.snapshot
+        return self._refresh(version)
+
+    def _refresh(self, version: StoreVersion) -> Snapshot:
+        with self._lock:
+            cache = self._cache
+            if cache is not None and cache.version == version and not self._own_outcomes:
+                return cache.snapshot
+            # Reset before reading: an outcome that arrives while we read must be seen next time.
+            self._own_outcomes = False
+            same_agents = cache is not None and cache.version.registry == version.registry
+            agents = cache.agents if cache is not None and same_agents else tuple(self.store.list_agents())
+            stats = self.store.agent_stats()
+            tokens = self.settings.decisions.default_output_tokens
+            snapshot = build_snapshot(
+                agents,
+                {
+                    a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens)
+                    for a in agents
+                },
+                version=f"{version.registry}.{version.outcomes}", space=self.space, settings=self.settings.decisions,
+                interval=self._interval(),
+            )  # fmt: skip
+            self._cache = _Cache(version, self._clock(), agents, snapshot)
+            return snapshot
+
+    def _interval(self) -> ConformalInterval | None:
+        residuals = self.store.recent_residuals(CALIBRATION_ROWS)
+        if not residuals:
+            return None
+        quantile = conformal_quantile(np.array(residuals), COVERAGE)
+        return ConformalInterval(quantile=quantile, coverage=COVERAGE, n=len(residuals))
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _record(self, agent: Agent, stats: Mapping[str, learn.AgentStats]) -> AgentRecord:
+        return AgentRecord(agent=agent, performance=learn.performance(agent, stats.get(agent.name, learn.NO_STATS)))
+
+    def _with_embedding(self, agent: Agent) -> Agent:
+        if agent.embedding is not None:
+            what = f"The embedding of agent {agent.name!r}"
+            check.vector(agent.embedding, what, dim=self.space.dim, space=self.space.name)
+            return agent
+        if not agent.description or (self._embedder is None and self.settings.embedder.kind == "none"):
+            return agent
+        return replace(agent, embedding=self.embed(agent.description))
+
+    def _remember(
+        self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None
+    ) -> list[Decision | None]:
+        """Give ids to the decisions that are to be recorded, and record them."""
+        made = list(decisions)
+        share = self.settings.recorded_share
+        rows = []
+        for i, decision in enumerate(made):
+            if decision is None or (share < 1.0 and self._draw() >= share):
+                continue
+            decision.decision_id = self._new_id(decision.decided_at)
+            text = requests[i] if requests is not None and self.settings.record_requests else None
+            rows.append(
+                DecisionRow(
+                    decision_id=decision.decision_id, decided_at=decision.decided_at, agent_name=decision.agent_name,
+                    objective=decision.objective, expected_quality=decision.expected_quality,
+                    confidence=decision.confidence, uncertainty=decision.uncertainty,
+                    estimated_cost_usd=decision.estimated_cost, estimated_latency_ms=decision.estimated_latency_ms,
+                    similarity_score=decision.similarity_score, input_tokens=float(batch.input_tokens[i]),
+                    constraints=decisions.constraints.to_dict(), model=decision.model, request=text,
+                )
+            )  # fmt: skip
+        if rows:
+            self.store.insert_decisions(rows)
+        return made
+
+    def _outcome(self, name: str, decision_id: str | None, values: dict[str, Any]) -> Outcome:
+        check.known_keys(values, _MEASURED, "field of an outcome")
+        given = {key: value for key, value in values.items() if value is not None}
+        outcome = Outcome(agent_name=name, decision_id=decision_id, **{"occurred_at": self._clock(), **given})
+        self.record_outcomes([outcome])
+        return outcome
+
+    def _draw(self) -> float:
+        return random.random() if self._random is None else self._random.random()
+
+    def _new_id(self, now: float) -> str:
+        """32 hexadecimal digits that sort by time: 12 of milliseconds, 20 of randomness (time first, as in UUID 7)."""
+        # The system's randomness, not a generator in this process: after a fork two of those would repeat each other.
+        tail = os.urandom(10) if self._random is None else self._random.randbytes(10)
+        return f"{int(now * 1000):012x}{tail.hex()}"
+
+
+_MEASURED = ("success", "quality", "latency_ms", "cost_usd", "input_tokens", "output_tokens", "occurred_at")

@@ -1,0 +1,30 @@
+"""From what a user names a store by, to the store. In: a path, or None. Out: an open `Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tinydancer.errors import InvalidInputError
+from tinydancer.store.base import Store
+from tinydancer.store.sqlite import SqliteStore
+from tinydancer.types import EmbeddingSpace
+
+
+def open_store(
+    where: str | Path | None, *, space: EmbeddingSpace, tenant: str, clock: Callable[[], float]
+) -> Store:
+    """The store at a path, made if it does not exist; None gives one in memory that ends with the object.
+
+    Raises
+    ------
+    InvalidInputError
+        An address of a kind that this version does not know. The address is not repeated: it may hold a password.
+    """
+    if where is not None and "://" in str(where):
+        scheme = str(where).split("://", 1)[0]
+        raise InvalidInputError(
+            f"The store's address begins with {scheme + '://'!r}; expected the path of an SQLite file.",
+            hint="Give a path such as tinydancer.db.",
+        )
+    return SqliteStore(":memory:" if where is None else where, space=space, tenant=tenant, clock=clock)
