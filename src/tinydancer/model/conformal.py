@@ -62,7 +62,7 @@ def conformal_quantile(residuals: npt.ArrayLike, coverage: float) -> float:
         raise InvalidInputError(f"residuals has shape {values.shape}; expected one dimension.")
     if not np.all((values >= 0.0) & (values < math.inf)):
         raise InvalidInputError("residuals holds negative or non-finite numbers; expected |truth - prediction|.")
-    # The subtraction forgives the float product: 30 x 0.9 is 27.000000000000004 in some orders, and 28 would be wrong.
+    # The subtraction forgives the float product: 100 x 0.55 is 55.00000000000001, and a rank of 56 would be wrong.
     rank = math.ceil((values.size + 1) * coverage - 1e-9)
     if rank > values.size:
         return math.inf
