@@ -256,7 +256,7 @@ def test_weights_steer_the_balance() -> None:
     agents = [GPT4, GPT35]
     for weight, name in (("weight_quality", "gpt-4"), ("weight_cost", "gpt-3.5-turbo")):
         weights = dict.fromkeys(("weight_cost", "weight_latency", "weight_quality", "weight_match"), 0.0)
-        snapshot = make.snapshot_of(agents, settings=DecisionSettings(**{**weights, weight: 1.0})  # type: ignore[arg-type])
+        snapshot = make.snapshot_of(agents, settings=DecisionSettings(**{**weights, weight: 1.0}))  # type: ignore[arg-type]
         decision = decide(make.ONE, snapshot, now=0.0)[0]
         assert decision is not None
         assert decision.agent_name == name

@@ -393,6 +393,7 @@ def test_no_match_lists_every_agent(dancer: TinyDancer) -> None:
     assert set(caught.value.exclusions) == {"gpt-4", "gpt-3.5"}
 
 
-def test_embedders_are_made_as_the_settings_say() -> None:
+def test_embedders_are_made_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
     made = intake.make_embedder(EmbedderSettings(kind="openai", base_url="http://127.0.0.1:9/v1", model="m", dim=5))
     assert (made.name, made.space) == ("openai-compatible", EmbeddingSpace("m", 5))

@@ -234,7 +234,7 @@ def test_a_listing_has_the_documents_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [[math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0], [], [[1.0, 2.0]], 3.0, "vector", [None], ["a"]]
+    "bad", [[math.nan, 1.0], [math.inf, 0.0], [1e300, 1.0], [0.0, 0.0], [], [[1.0, 2.0]], 3.0, "vector", [None], ["a"]]
 )
 def test_bad_vectors_are_refused(bad: Any) -> None:
     with pytest.raises(InvalidVectorError) as caught:

@@ -158,7 +158,8 @@ def unit_vector(value: Any, name: str, *, dim: int | None = None, space: str | N
 
 def _vector_and_square(value: Any, name: str, dim: int | None, space: str | None) -> tuple[FloatVector, float]:
     try:
-        array = np.asarray(value, dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is told below
+            array = np.asarray(value, dtype=np.float32, order="C")
     except (TypeError, ValueError):
         raise InvalidVectorError(f"{name} is {shown(value)}; expected a one-dimensional sequence of numbers.") from None
     if array.ndim != 1 or array.size == 0:
