@@ -13,7 +13,7 @@ help: ## List the targets
 setup: ## Make .venv with the pinned packages (every other target does this too)
 	@scripts/setup.sh
 
-demo: setup ## Route forty requests under each objective and show the money saved
+demo: setup ## Route varied requests under each objective and show the money saved
 	@.venv/bin/tinydancer demo
 
 test: lint types ## Everything that has to pass: lint, types, tests, coverage of the pure floors

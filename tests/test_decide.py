@@ -95,7 +95,7 @@ def test_min_quality_and_budget_say_so_too() -> None:
     with pytest.raises(NoMatchError) as caught:
         route([GPT35], limits=Constraints(min_quality=0.8, budget_remaining=0.001))
     assert caught.value.exclusions["gpt-3.5-turbo"] == (
-        "costs about $0.0020; budget_remaining is $0.0010; its expected quality is 0.750; min_quality is 0.8"
+        "costs about $0.0020; budget_remaining is $0.0010; its expected quality is 0.75; min_quality is 0.8"
     )
 
 
@@ -205,7 +205,7 @@ def test_reasoning_is_a_sentence_a_person_would_write(objective: str, words: str
     reasoning = route([GPT4, GPT35], objective).reasoning
     assert words in reasoning
     assert reasoning.endswith(
-        "No trained model: the quality is this agent's own record, weighed by how well its skills match."
+        "No trained model: the quality is its stated score, weighed by how well its skills match."
     )
 
 

@@ -397,3 +397,26 @@ def test_embedders_are_made_as_the_settings_say(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     made = intake.make_embedder(EmbedderSettings(kind="openai", base_url="http://127.0.0.1:9/v1", model="m", dim=5))
     assert (made.name, made.space) == ("openai-compatible", EmbeddingSpace("m", 5))
+
+
+def test_many_agents_are_registered_together_or_not_at_all(dancer: TinyDancer) -> None:
+    done: list[int] = []
+    configs = [{"name": f"n{i}", "capabilities": [f"skill {i}"]} for i in range(100)]
+    assert dancer.register_agents(configs, progress=done.append) == [c["name"] for c in configs]
+    assert sum(done) == 100
+    with pytest.raises(InvalidInputError, match="Agent number 2: the name 'x' is given twice"):
+        dancer.register_agents([{"name": "x"}, {"name": "x"}])
+    with pytest.raises(InvalidInputError, match="Agent number 2: quality_score is 7"):
+        dancer.register_agents([{"name": "y"}, {"name": "z", "quality_score": 7}])
+    with pytest.raises(AlreadyExistsError):
+        dancer.register_agents([{"name": "y"}, {"name": "gpt-4"}])
+    dancer.register_agents([{"name": "gpt-4", "quality_score": 0.5}], replace=True)
+    assert len(dancer.list_agents()) == 102
+    assert dancer.get_agent("gpt-4").performance.quality_score == 0.5
+
+
+def test_the_reason_says_how_much_was_observed(dancer: TinyDancer) -> None:
+    assert "the quality is its stated score," in dancer.route("Hi", "cost").reasoning
+    dancer.update_agent_metrics("gpt-3.5", quality=0.8)
+    assert "its record of 1 judged answer beside its stated score" in dancer.route("Hi", "cost").reasoning
+    assert dancer.list_decisions(1)[0].agent_name == "gpt-3.5"

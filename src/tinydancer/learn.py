@@ -169,6 +169,7 @@ def estimate(agent: Agent, stats: AgentStats, *, default_output_tokens: float) -
         meets_bar=(strength * prior + reaching) / (strength + graded),
         latency_ms=math.nan if latency is None else latency,
         output_tokens=tokens,
+        graded_answers=graded,
     )
 
 

@@ -24,6 +24,7 @@ from tinydancer import validation as check
 from tinydancer.config import Settings
 from tinydancer.decide import Decision, Decisions, decide
 from tinydancer.embedding.base import Embedder
+from tinydancer.errors import InvalidInputError
 from tinydancer.model.conformal import ConformalInterval, conformal_quantile
 from tinydancer.prices import agents_from_price_list
 from tinydancer.snapshot import Snapshot, build_snapshot
@@ -42,6 +43,8 @@ from tinydancer.validation import FloatVector
 CALIBRATION_ROWS = 1000
 """How many of the latest judged decisions calibrate the conformal interval."""
 COVERAGE = 0.9
+EMBED_AT_ONCE = 64
+"""Agents embedded in one call when many are registered; remote embedders limit it, and progress is shown by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +191,43 @@ class TinyDancer:
 
     def register_agent_full(self, config: Mapping[str, Any]) -> AgentRecord:
         """Register an agent from one JSON object; see `Agent.from_config`."""
-        agent = self._with_embedding(Agent.from_config(config))
+        (agent,) = self._with_embeddings([Agent.from_config(config)])
         self.store.insert_agent(agent)
         return self._record(agent, {})
+
+    def register_agents(
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        *,
+        replace: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[str]:
+        """Register many agents from JSON objects, all of them or none; their names, in the order given.
+
+        Parameters
+        ----------
+        configs
+            See `Agent.from_config`; an error names the first that cannot be used by its number, counted from 1.
+        replace
+            Overwrite those that exist, which keep what was observed of them, instead of refusing them.
+        progress
+            Called with the number of agents that have just been prepared.
+        """
+        agents: dict[str, Agent] = {}
+        for number, config in enumerate(configs, start=1):
+            try:
+                agent = Agent.from_config(config)
+            except InvalidInputError as error:
+                raise type(error)(f"Agent number {number}: {error.message}", hint=error.hint) from None
+            if agent.name in agents:
+                raise InvalidInputError(f"Agent number {number}: the name {agent.name!r} is given twice.")
+            agents[agent.name] = agent
+        ready: list[Agent] = []
+        for start in range(0, len(agents), EMBED_AT_ONCE):
+            ready += self._with_embeddings(list(agents.values())[start : start + EMBED_AT_ONCE])
+            progress(min(EMBED_AT_ONCE, len(agents) - start))
+        self.store.insert_agents(ready, replace=replace)
+        return list(agents)
 
     def update_agent(self, name: str, changes: Mapping[str, Any]) -> AgentRecord:
         """Change some fields of an agent; what was observed of it stays.
@@ -200,7 +237,7 @@ class TinyDancer:
         NotFoundError
             No agent of that name.
         """
-        agent = self._with_embedding(self.store.get_agent(name).updated(changes))
+        (agent,) = self._with_embeddings([self.store.get_agent(name).updated(changes)])
         self.store.replace_agent(agent)
         return self.get_agent(name)
 
@@ -263,11 +300,11 @@ class TinyDancer:
             known = existing.get(agent.name)
             if known is None:
                 if not update_only:
-                    taken.append(self._with_embedding(agent))
+                    taken.append(agent)
                 continue
             stated = agent.to_dict()["cost_model"]
             taken.append(replace(known, cost=replace(known.cost, **stated)))
-        self.store.insert_agents(taken, replace=True)
+        self.store.insert_agents(self._with_embeddings(taken), replace=True)
         return [a.name for a in taken]
 
     # -- routing ---------------------------------------------------------------------------------------------------
@@ -382,6 +419,10 @@ class TinyDancer:
         self.store.insert_outcomes(outcomes)
         self._own_outcomes = True
 
+    def list_decisions(self, limit: int = 100) -> list[DecisionRow]:
+        """The latest recorded decisions, the latest first."""
+        return self.store.list_decisions(check.count(limit, "limit"))
+
     def routing_stats(self) -> dict[str, Any]:
         """Totals over agents, decisions and outcomes, JSON-ready."""
         agents = self.store.list_agents()
@@ -446,14 +487,19 @@ class TinyDancer:
     def _record(self, agent: Agent, stats: Mapping[str, learn.AgentStats]) -> AgentRecord:
         return AgentRecord(agent=agent, performance=learn.performance(agent, stats.get(agent.name, learn.NO_STATS)))
 
-    def _with_embedding(self, agent: Agent) -> Agent:
-        if agent.embedding is not None:
-            what = f"The embedding of agent {agent.name!r}"
-            check.vector(agent.embedding, what, dim=self.space.dim, space=self.space.name)
-            return agent
-        if not agent.description or (self._embedder is None and self.settings.embedder.kind == "none"):
-            return agent
-        return replace(agent, embedding=self.embed(agent.description))
+    def _with_embeddings(self, agents: Sequence[Agent]) -> list[Agent]:
+        """The agents, with vectors for those that describe themselves and bring none."""
+        brings_vectors = self._embedder is None and self.settings.embedder.kind == "none"
+        bare = []
+        for agent in agents:
+            if agent.embedding is not None:
+                what = f"The embedding of agent {agent.name!r}"
+                check.vector(agent.embedding, what, dim=self.space.dim, space=self.space.name)
+            elif agent.description and not brings_vectors:
+                bare.append(agent)
+        vectors = self.embedder.embed([agent.description for agent in bare]).vectors if bare else ()
+        made = {agent.name: vector for agent, vector in zip(bare, vectors, strict=True)}
+        return [replace(a, embedding=made[a.name]) if a.name in made else a for a in agents]
 
     def _remember(
         self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None

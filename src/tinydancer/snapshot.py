@@ -88,12 +88,15 @@ class AgentEstimate:
         NaN if unknown.
     output_tokens
         Tokens of a usual answer.
+    graded_answers
+        How many answers it was learned from; 0 while only stated values are known.
     """
 
     quality: float
     meets_bar: Array
     latency_ms: float
     output_tokens: float
+    graded_answers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,8 @@ class Snapshot:
         ``float64[N]``: price of a request besides its tokens, and per token; NaN if unknown.
     output_tokens, latency_ms, quality
         ``float64[N]``: see `AgentEstimate`.
+    graded_answers
+        ``intp[N]``: likewise.
     meets_bar
         ``float64[N, 21]``.
     interval
@@ -140,6 +145,7 @@ class Snapshot:
     latency_ms: Array
     quality: Array
     meets_bar: Array
+    graded_answers: npt.NDArray[np.intp]
     interval: ConformalInterval | None = None
     _aligned: bool = field(default=False, repr=False)
 
@@ -222,6 +228,7 @@ def build_snapshot(
         "output_usd": prices[:, 3].copy(),
         "output_tokens": np.array([e.output_tokens for e in known], dtype=np.float64),
         "latency_ms": latency,
+        "graded_answers": np.array([e.graded_answers for e in known], dtype=np.intp),
         "quality": np.array([e.quality for e in known], dtype=np.float64),
         "meets_bar": np.array([e.meets_bar for e in known], dtype=np.float64).reshape(count, QUALITY_BINS),
     }

@@ -83,5 +83,5 @@ def _reason(snapshot: Snapshot, constraints: Constraints, i: int, cost: float, q
             is_what = "its cost is unknown" if math.isnan(cost) else f"costs about {usd(cost)}"
             found.append(f"{is_what}; {key} is {usd(limit)}")
     if constraints.min_quality is not None and not quality >= constraints.min_quality:
-        found.append(f"its expected quality is {quality:.3f}; min_quality is {constraints.min_quality:g}")
+        found.append(f"its expected quality is {quality:.6g}; min_quality is {constraints.min_quality:g}")
     return "; ".join(found)

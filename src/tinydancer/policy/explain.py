@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinydancer.policy.objectives import good_enough, preference_keys, ranked
-from tinydancer.policy.wording import milliseconds, plural, usd
+from tinydancer.policy.wording import milliseconds, plural, price, usd
 from tinydancer.snapshot import Array, Mask, Snapshot
 
 _THRIFTY = ("cost", "latency", "quality_per_dollar")
@@ -79,7 +79,9 @@ def reasoning(row: Row) -> str:
         lead = f"{names[i]} gives the most quality for the money of the {group}: {facts}{_aside(row)}."
     else:
         lead = f"{names[i]} is the best balance of cost, speed, quality and match among the {group}: {facts}."
-    return f"{lead} No trained model: the quality is this agent's own record, weighed by how well its skills match."
+    seen = int(row.snapshot.graded_answers[i])
+    source = f"its record of {plural(seen, 'judged answer')} beside its stated score" if seen else "its stated score"
+    return f"{lead} No trained model: the quality is {source}, weighed by how well its skills match."
 
 
 def alternatives(row: Row, limit: int) -> list[Alternative]:
@@ -112,8 +114,8 @@ def known(value: np.floating[Any] | float) -> float | None:
 
 def _facts(row: Row, i: int) -> str:
     cost, latency = float(row.cost_usd[i]), float(row.snapshot.latency_ms[i])
-    price = usd(cost) if cost == 0.0 or math.isnan(cost) else f"about {usd(cost)}"
-    return f"{price}, {milliseconds(latency)}, expected quality {row.quality[i]:.2f}"
+    asked = price(cost) if cost == 0.0 or math.isnan(cost) else f"about {usd(cost)}"
+    return f"{asked}, {milliseconds(latency)}, expected quality {row.quality[i]:.2f}"
 
 
 def _aside(row: Row) -> str:
@@ -121,7 +123,7 @@ def _aside(row: Row) -> str:
     top = int(np.where(row.allowed, row.quality, -1.0).argmax())
     if row.quality[top] <= row.quality[row.chosen]:
         return ""
-    return f" (the best, {row.snapshot.names[top]}, has {row.quality[top]:.2f} for {usd(float(row.cost_usd[top]))})"
+    return f" (the best, {row.snapshot.names[top]}, has {row.quality[top]:.2f} for {price(float(row.cost_usd[top]))})"
 
 
 def _comparison(row: Row, i: int, is_good: bool) -> str:
@@ -130,7 +132,7 @@ def _comparison(row: Row, i: int, is_good: bool) -> str:
         top = float(np.where(row.allowed, row.quality, -1.0).max())
         below = f"is below {row.share:.0%} of the best ({top:.2f})"
         return f"not good enough: expected quality {row.quality[i]:.2f} {below}"
-    cost = _versus(row.cost_usd, i, row.chosen, usd, "costs more", "costs less", "costs the same")
+    cost = _versus(row.cost_usd, i, row.chosen, price, "costs more", "costs less", "costs the same")
     speed = _versus(row.snapshot.latency_ms, i, row.chosen, milliseconds, "slower", "faster", "as fast")
     if row.objective == "latency":
         return f"{speed}; {quality}"
