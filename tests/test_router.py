@@ -20,6 +20,7 @@ from tinydancer.errors import (
     ModelError,
     NotFoundError,
     SpaceMismatchError,
+    StoreError,
     StoreFullError,
     StoreLockedError,
 )
@@ -28,7 +29,8 @@ from tinydancer.model.conformal import ConformalInterval
 from tinydancer.model.fastgrnn import FastGRNN, FastGRNNConfig
 from tinydancer.model.features import FeatureConfig
 from tinydancer.router import Router, RouterConfig, RoutingDecision, RoutingRequest
-from tinydancer.types import Candidate
+from tinydancer.store.candidates import Storage
+from tinydancer.types import Candidate, EmbeddingSpace
 
 NOW = 1_700_000_000.0
 SHAPE = FastGRNNConfig(input_dim=5, hidden_dim=8, output_dim=1)
@@ -355,9 +357,7 @@ def test_reloading_under_sixteen_threads_never_mixes_models(tmp_path):
 
 def test_the_recorder_sees_what_was_decided_and_its_failure_undoes_nothing(tmp_path):
     rows = []
-    router = Router(
-        RouterConfig(database_path=tmp_path / "routing.db"), recorder=lambda *row: rows.append(row), clock=Clock()
-    )
+    router = Router(recorder=lambda *row: rows.append(row), clock=Clock())
     asked = request()
     answer = router.route(asked)
     assert rows == [(asked, answer)]
@@ -399,9 +399,26 @@ def test_quantization_is_accepted_and_said_to_have_no_effect():
     assert noted.notes == ("enable_quantization is not in effect: the weights are used as float32.",)
 
 
+def test_decisions_are_recorded_in_the_configured_file(tmp_path):
+    asked = request()
+    dim = len(asked.query_embedding)
+    space = EmbeddingSpace("test", dim)
+    with Router(RouterConfig(database_path=tmp_path / "routing.db", space=space), clock=Clock()) as router:
+        answer = router.route(asked)
+        router.route(asked)
+    with Storage(tmp_path / "routing.db") as storage:
+        statistics = storage.get_statistics()
+    light = sum(d.use_lightweight for d in answer.decisions)
+    assert (statistics.total_routes, statistics.lightweight_routes) == (2 * len(answer.decisions), 2 * light)
+    mean = sum(d.confidence for d in answer.decisions) / len(answer.decisions)
+    assert statistics.avg_confidence == pytest.approx(mean)
+    with pytest.raises(StoreError):
+        Router(RouterConfig(database_path=tmp_path / "nowhere" / "routing.db"))
+
+
 def test_contradictory_configurations_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="database_path"):
-        Router(RouterConfig(database_path=tmp_path / "x.db"))
+        Router(RouterConfig(database_path=tmp_path / "x.db"), recorder=print)
     with pytest.raises(ConfigError, match="one of them"):
         Router(RouterConfig(model_path=tmp_path / "m"), scorer=CandidateScorer())
 

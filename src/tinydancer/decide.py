@@ -103,9 +103,10 @@ def expected_quality(snapshot: Snapshot, match: Array, candidates: Mask) -> Arra
     spread = np.maximum(best - np.minimum.reduce(over, axis=1, keepdims=True), settings.match_spread)
     shortfall = best - match
     shortfall *= settings.match_discount / spread
-    # Agents that are no candidates may lie outside the range; their figure is only ever shown, never chosen.
-    np.maximum(shortfall, 0.0, out=shortfall)
-    np.minimum(shortfall, settings.match_discount, out=shortfall)
+    if over is not match:
+        # Agents that are no candidates may lie outside the range; their figure is only ever shown, never chosen.
+        np.maximum(shortfall, 0.0, out=shortfall)
+        np.minimum(shortfall, settings.match_discount, out=shortfall)
     quality: Array = snapshot.quality * (1.0 - shortfall)
     return quality
 
@@ -191,9 +192,9 @@ class Decisions:
 
     def require_match(self) -> None:
         """Raise `NoMatchError` for the first request that no agent fits."""
-        unmatched = np.flatnonzero(self.chosen < 0)
-        if not unmatched.size:
+        if not self.chosen.size or np.minimum.reduce(self.chosen) >= 0:
             return
+        unmatched = np.flatnonzero(self.chosen < 0)
         first = int(unmatched[0])
         which = "this request" if len(self) == 1 else f"request number {first + 1} of {len(self)}"
         more = f" (nor {plural(int(unmatched.size) - 1, 'other request')})" if unmatched.size > 1 else ""

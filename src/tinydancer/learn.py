@@ -76,39 +76,65 @@ SUMMED_FIELDS = (
 NO_STATS = AgentStats()
 
 
+class Tally:
+    """The running sums and histograms of one agent.
+
+    Sums of floating point numbers depend on the order of the additions; here they always go on from the sum so far,
+    outcome by outcome, so that however outcomes were grouped before, the same order gives the same last bit.
+    """
+
+    __slots__ = ("latency_buckets", "quality_bins", "sums")
+
+    def __init__(self, sums: Iterable[float] = (0,) * len(SUMMED_FIELDS)) -> None:
+        self.sums = dict(zip(SUMMED_FIELDS, sums, strict=True))
+        self.latency_buckets: Counter[int] = Counter()
+        self.quality_bins: Counter[int] = Counter()
+
+    def add(
+        self,
+        success: bool | int,
+        quality: float | None,
+        latency_ms: float | None,
+        cost_usd: float | None,
+        output_tokens: int | None,
+    ) -> None:
+        """Add one outcome."""
+        sums = self.sums
+        sums["total_requests"] += 1
+        sums["successes"] += int(success)
+        if latency_ms is not None:
+            sums["latency_count"] += 1
+            sums["latency_sum_ms"] += latency_ms
+            self.latency_buckets[latency_bucket(latency_ms)] += 1
+        if quality is not None:
+            sums["quality_count"] += 1
+            sums["quality_sum"] += quality
+            self.quality_bins[quality_bin(quality)] += 1
+        elif not success:
+            sums["unjudged_failures"] += 1
+        if cost_usd is not None:
+            sums["cost_count"] += 1
+            sums["cost_sum_usd"] += cost_usd
+        if output_tokens is not None:
+            sums["output_tokens_count"] += 1
+            sums["output_tokens_sum"] += output_tokens
+
+    def stats(self) -> AgentStats:
+        """The sums so far, as a value that no longer changes."""
+        return AgentStats(
+            **self.sums,  # type: ignore[arg-type]
+            latency_buckets=dict(self.latency_buckets),
+            quality_bins=dict(self.quality_bins),
+        )
+
+
 def stats_of(outcomes: Iterable[Outcome]) -> dict[str, AgentStats]:
     """Stats per agent name."""
-    totals: dict[str, dict[str, float]] = {}
-    buckets: dict[str, tuple[Counter[int], Counter[int]]] = {}
-    for outcome in outcomes:
-        sums = totals.setdefault(outcome.agent_name, dict.fromkeys(SUMMED_FIELDS, 0))
-        latency_buckets, quality_bins = buckets.setdefault(outcome.agent_name, (Counter(), Counter()))
-        sums["total_requests"] += 1
-        sums["successes"] += outcome.success
-        if outcome.latency_ms is not None:
-            sums["latency_count"] += 1
-            sums["latency_sum_ms"] += outcome.latency_ms
-            latency_buckets[latency_bucket(outcome.latency_ms)] += 1
-        if outcome.quality is not None:
-            sums["quality_count"] += 1
-            sums["quality_sum"] += outcome.quality
-            quality_bins[quality_bin(outcome.quality)] += 1
-        elif not outcome.success:
-            sums["unjudged_failures"] += 1
-        if outcome.cost_usd is not None:
-            sums["cost_count"] += 1
-            sums["cost_sum_usd"] += outcome.cost_usd
-        if outcome.output_tokens is not None:
-            sums["output_tokens_count"] += 1
-            sums["output_tokens_sum"] += outcome.output_tokens
-    return {
-        name: AgentStats(
-            **{k: v if k in ("latency_sum_ms", "quality_sum", "cost_sum_usd") else int(v) for k, v in sums.items()},  # type: ignore[arg-type]
-            latency_buckets=dict(buckets[name][0]),
-            quality_bins=dict(buckets[name][1]),
-        )
-        for name, sums in totals.items()
-    }
+    tallies: dict[str, Tally] = {}
+    for o in outcomes:
+        tally = tallies.setdefault(o.agent_name, Tally())
+        tally.add(o.success, o.quality, o.latency_ms, o.cost_usd, o.output_tokens)
+    return {name: tally.stats() for name, tally in tallies.items()}
 
 
 def latency_bucket(latency_ms: float) -> int:

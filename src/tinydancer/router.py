@@ -25,7 +25,8 @@ from tinydancer.errors import ConfigError, InvalidInputError, ModelError, StoreE
 from tinydancer.model.candidates import CandidateScorer, decide_candidates
 from tinydancer.model.features import FeatureConfig, FeatureEngineer
 from tinydancer.policy.breakers import BreakerConfig, CircuitBreaker
-from tinydancer.types import Candidate, json_object
+from tinydancer.store.candidates import Storage
+from tinydancer.types import Candidate, EmbeddingSpace, json_object
 from tinydancer.validation import FloatVector
 
 __all__ = ["Router", "RouterConfig", "RoutingDecision", "RoutingRequest", "RoutingResponse"]
@@ -53,7 +54,9 @@ class RouterConfig:
         Accepted for the settings files that have it, and **not in effect**: weights are used as ``float32``. Every
         response carries a note that says so.
     database_path
-        Where decisions are recorded; takes a recorder, see `Router`.
+        SQLite file in which every decision is recorded, see `tinydancer.store.candidates.Storage`; None records none.
+    space
+        The vector space of that file; None takes the file's own, and for a new one all-MiniLM-L6-v2's.
     features
         Weights of the features.
     recency_decay
@@ -70,6 +73,7 @@ class RouterConfig:
     circuit_breaker_timeout_s: float = 30.0
     enable_quantization: bool = False
     database_path: str | os.PathLike[str] | None = None
+    space: EmbeddingSpace | None = None
     features: FeatureConfig = field(default_factory=FeatureConfig)
     recency_decay: float | None = None
     powerful_agent: str = "powerful"
@@ -219,8 +223,10 @@ class Router:
     ------
     NotFoundError, ArtifactError
         The model file is missing or unusable.
+    StoreError
+        The file at ``database_path`` cannot be used.
     ConfigError
-        ``database_path`` is set and there is no recorder, or both ``model_path`` and `scorer` are given.
+        Two are given where one is expected: ``database_path`` and `recorder`, or ``model_path`` and `scorer`.
     """
 
     def __init__(
@@ -233,14 +239,15 @@ class Router:
         timer: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.config = config = config or RouterConfig()
-        if config.database_path is not None and recorder is None:
-            raise ConfigError(
-                "database_path is set, but this Router was given nothing that records decisions.",
-                hint="Pass recorder=, or leave database_path out.",
-            )
+        if config.database_path is not None and recorder is not None:
+            raise ConfigError("Both database_path and recorder are given; expected one of them.")
         if config.model_path is not None and scorer is not None:
             raise ConfigError("Both model_path and scorer are given; expected one of them.")
+        self._storage: Storage | None = None
         self._recorder = recorder
+        if config.database_path is not None:
+            self._storage = Storage(config.database_path, space=config.space, clock=clock)
+            self._recorder = self._store
         self._clock = clock
         self._timer = timer
         self._engineer = FeatureEngineer(config.features)
@@ -258,6 +265,17 @@ class Router:
         self._scorer = scorer or CandidateScorer()
         if config.model_path is not None:
             self._scorer = CandidateScorer.load(config.model_path)
+
+    def close(self) -> None:
+        """Close the file at ``database_path``, if there is one. May be repeated."""
+        if self._storage is not None:
+            self._storage.close()
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def model(self) -> str:
@@ -374,6 +392,11 @@ class Router:
             agent=agent,
             notes=(*self._notes, f"{why}, so the powerful agent {agent!r} answers."),
         )
+
+    def _store(self, request: RoutingRequest, response: RoutingResponse) -> None:
+        assert self._storage is not None
+        rows = [(d.candidate_id, d.confidence, d.use_lightweight, d.uncertainty) for d in response.decisions]
+        self._storage.record_routings(rows, request.query_embedding, response.inference_time_us)
 
     def _finish(self, request: RoutingRequest, response: RoutingResponse) -> RoutingResponse:
         if self._recorder is None:

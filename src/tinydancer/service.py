@@ -7,12 +7,13 @@ keyed by the store's version.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -68,7 +69,8 @@ class CapabilityMatch:
 class _Cache:
     """What was read, and the version of the store it was read at."""
 
-    version: StoreVersion
+    registry: int
+    outcomes: int
     read_at: float
     agents: tuple[Agent, ...]
     snapshot: Snapshot
@@ -303,7 +305,7 @@ class TinyDancer:
                     taken.append(agent)
                 continue
             stated = agent.to_dict()["cost_model"]
-            taken.append(replace(known, cost=replace(known.cost, **stated)))
+            taken.append(dataclasses.replace(known, cost=dataclasses.replace(known.cost, **stated)))
         self.store.insert_agents(self._with_embeddings(taken), replace=True)
         return [a.name for a in taken]
 
@@ -443,37 +445,49 @@ class TinyDancer:
 
     def snapshot(self) -> Snapshot:
         """The registry as columns, current as of now (see ``Settings.stats_refresh_s``)."""
-        cache, version = self._cache, self.store.version()
-        if cache is not None and cache.version.registry == version.registry:
-            if cache.version.outcomes == version.outcomes:
-                return cache.snapshot
-            age = self._clock() - cache.read_at
-            if not self._own_outcomes and 0.0 <= age < self.settings.stats_refresh_s:
-                return cache.snapshot
-        return self._refresh(version)
+        cache = self._cache
+        if (
+            cache is not None
+            and not self._own_outcomes
+            and cache.registry == self.store.registry_version()
+            # A clock that was set back must not keep old statistics alive, so a negative age counts as old.
+            and 0.0 <= self._clock() - cache.read_at < self.settings.stats_refresh_s
+        ):
+            return cache.snapshot
+        return self._refresh()
 
-    def _refresh(self, version: StoreVersion) -> Snapshot:
+    def _refresh(self) -> Snapshot:
         with self._lock:
-            cache = self._cache
-            if cache is not None and cache.version == version and not self._own_outcomes:
+            cache, now = self._cache, self._clock()
+            # Asked for before anything is read: what arrives while we read is seen as new the next time.
+            version, own_outcomes, self._own_outcomes = self.store.version(), self._own_outcomes, False
+            if cache is not None and cache.registry == version.registry and cache.outcomes == version.outcomes:
+                self._cache = dataclasses.replace(cache, read_at=now)
                 return cache.snapshot
-            # Reset before reading: an outcome that arrives while we read must be seen next time.
-            self._own_outcomes = False
-            same_agents = cache is not None and cache.version.registry == version.registry
-            agents = cache.agents if cache is not None and same_agents else tuple(self.store.list_agents())
-            stats = self.store.agent_stats()
-            tokens = self.settings.decisions.default_output_tokens
-            snapshot = build_snapshot(
-                agents,
-                {
-                    a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens)
-                    for a in agents
-                },
-                version=f"{version.registry}.{version.outcomes}", space=self.space, settings=self.settings.decisions,
-                interval=self._interval(),
-            )  # fmt: skip
-            self._cache = _Cache(version, self._clock(), agents, snapshot)
-            return snapshot
+            try:
+                self._cache = self._read(version, now, cache)
+            except BaseException:
+                self._own_outcomes = own_outcomes
+                raise
+            return self._cache.snapshot
+
+    def _read(self, version: StoreVersion, now: float, cache: _Cache | None) -> _Cache:
+        same_agents = cache is not None and cache.registry == version.registry
+        agents = cache.agents if cache is not None and same_agents else tuple(self.store.list_agents())
+        stats = self.store.agent_stats()
+        tokens = self.settings.decisions.default_output_tokens
+        snapshot = build_snapshot(
+            agents,
+            {
+                a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens)
+                for a in agents
+            },
+            version=f"{version.registry}.{version.outcomes}",
+            space=self.space,
+            settings=self.settings.decisions,
+            interval=self._interval(),
+        )
+        return _Cache(version.registry, version.outcomes, now, agents, snapshot)
 
     def _interval(self) -> ConformalInterval | None:
         residuals = self.store.recent_residuals(CALIBRATION_ROWS)
@@ -499,7 +513,7 @@ class TinyDancer:
                 bare.append(agent)
         vectors = self.embedder.embed([agent.description for agent in bare]).vectors if bare else ()
         made = {agent.name: vector for agent, vector in zip(bare, vectors, strict=True)}
-        return [replace(a, embedding=made[a.name]) if a.name in made else a for a in agents]
+        return [dataclasses.replace(a, embedding=made[a.name]) if a.name in made else a for a in agents]
 
     def _remember(
         self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None

@@ -73,6 +73,11 @@ class DecisionSettings:
         check.number(self.default_output_tokens, "default_output_tokens", low=0.0, high=1e9)
         check.count(self.max_alternatives, "max_alternatives", high=1000)
 
+    @property
+    def weights(self) -> tuple[float, float, float, float]:
+        """The weights of cost, latency, quality and match."""
+        return self.weight_cost, self.weight_latency, self.weight_quality, self.weight_match
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentEstimate:
@@ -117,6 +122,8 @@ class Snapshot:
         ``uint64[N, W]``: which words of `vocabulary` an agent has.
     fixed_usd, input_usd, cached_usd, output_usd
         ``float64[N]``: price of a request besides its tokens, and per token; NaN if unknown.
+    usual_usd
+        ``float64[N]``: price of a request besides its input tokens, if the answer is as long as usual.
     output_tokens, latency_ms, quality
         ``float64[N]``: see `AgentEstimate`.
     graded_answers
@@ -141,6 +148,7 @@ class Snapshot:
     input_usd: Array
     cached_usd: Array
     output_usd: Array
+    usual_usd: Array
     output_tokens: Array
     latency_ms: Array
     quality: Array
@@ -178,8 +186,10 @@ class Snapshot:
             cost += cached * self.cached_usd
         else:
             cost = tokens * self.input_usd
-        answer = self.output_tokens if requests.output_tokens is None else requests.output_tokens
-        cost += self.fixed_usd + self.output_usd * answer
+        if requests.output_tokens is None:
+            cost += self.usual_usd
+        else:
+            cost += self.fixed_usd + self.output_usd * requests.output_tokens
         return cost
 
     def required_words(self, required: Sequence[str]) -> npt.NDArray[np.uint64] | None:
@@ -232,6 +242,7 @@ def build_snapshot(
         "quality": np.array([e.quality for e in known], dtype=np.float64),
         "meets_bar": np.array([e.meets_bar for e in known], dtype=np.float64).reshape(count, QUALITY_BINS),
     }
+    columns["usual_usd"] = columns["fixed_usd"] + columns["output_usd"] * columns["output_tokens"]
     for array in columns.values():
         array.setflags(write=False)
     return Snapshot(

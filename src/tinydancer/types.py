@@ -325,6 +325,8 @@ def json_object(value: Any, what: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"{what} is {check.shown(value)}; expected a JSON object.")
+    if not value:
+        return {}
     try:
         text = json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -518,6 +520,8 @@ class Outcome:
     def __post_init__(self) -> None:
         put = object.__setattr__
         check.name_of(self.agent_name, "agent name")
+        if self.decision_id is not None:
+            check.name_of(self.decision_id, "decision id")
         put(self, "occurred_at", check.number(self.occurred_at, "occurred_at", low=0.0, high=1e12, unit="s"))
         put(self, "success", check.boolean(self.success, "success"))
         put(self, "quality", check.optional_number(self.quality, "quality", low=0.0, high=1.0))

@@ -59,20 +59,21 @@ def balanced_utility(
     millisecond, below which nobody cares; an unknown one counts as the worst.
     """
     terms = np.empty((4, *match.shape))  # what is to be maximised, one plane each
-    np.negative(np.log(np.maximum(cost_usd, CHEAPEST_USD)), out=terms[0])
+    np.maximum(cost_usd, CHEAPEST_USD, out=terms[0])
+    np.log(terms[0], out=terms[0])
+    np.negative(terms[0], out=terms[0])
     terms[1] = -np.log(np.maximum(latency_ms, FASTEST_MS))
     terms[2] = quality
     terms[3] = match
-    known = allowed & ~np.isnan(terms)
-    low = np.minimum.reduce(np.where(known, terms, np.inf), axis=2, keepdims=True)
-    spread = np.maximum.reduce(np.where(known, terms, -np.inf), axis=2, keepdims=True)
-    low[low == np.inf] = 0.0  # a row in which nobody is allowed, or nobody's cost is known
+    counted = terms if np.logical_and.reduce(allowed, axis=None) else np.where(allowed, terms, np.nan)
+    low = np.fmin.reduce(counted, axis=2, keepdims=True)  # NaN only where nobody is allowed or nothing is known
+    spread = np.fmax.reduce(counted, axis=2, keepdims=True)
     spread -= low
+    np.maximum(spread, 1e-300, out=spread)  # where nobody differs, all are 0
     terms -= low
-    terms /= np.where(spread > 0.0, spread, 1.0)
+    terms /= spread
     terms[np.isnan(terms)] = 0.0
-    weights = (settings.weight_cost, settings.weight_latency, settings.weight_quality, settings.weight_match)
-    utility: Array = np.tensordot(np.array(weights), terms, axes=1)
+    utility: Array = np.dot(settings.weights, terms.reshape(4, -1)).reshape(match.shape)
     return utility
 
 
@@ -84,10 +85,11 @@ def known_first(values: Array) -> Array:
 def best(allowed: Mask, keys: tuple[Array, ...]) -> npt.NDArray[np.intp]:
     """For each request the allowed agent with the smallest keys, -1 where none is allowed; ``intp[n]``."""
     some = np.logical_or.reduce(allowed, axis=1)
-    for key in keys:
+    for key in keys[:-1]:
         masked = np.where(allowed, key, np.inf)
         allowed = masked == np.minimum.reduce(masked, axis=1, keepdims=True)
-    return np.where(some, allowed.argmax(axis=1), -1)
+    # argmin and argmax take the first of equals, which is the first by name.
+    return np.where(some, np.where(allowed, keys[-1], np.inf).argmin(axis=1), -1)
 
 
 def ranked(allowed: npt.NDArray[np.bool_], keys: tuple[Array, ...]) -> npt.NDArray[np.intp]:

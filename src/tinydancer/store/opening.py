@@ -11,9 +11,7 @@ from tinydancer.store.sqlite import SqliteStore
 from tinydancer.types import EmbeddingSpace
 
 
-def open_store(
-    where: str | Path | None, *, space: EmbeddingSpace, tenant: str, clock: Callable[[], float]
-) -> Store:
+def open_store(where: str | Path | None, *, space: EmbeddingSpace, tenant: str, clock: Callable[[], float]) -> Store:
     """The store at a path, made if it does not exist; None gives one in memory that ends with the object.
 
     Raises
