@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo test test-fast lint types format bench docs embedder lock clean
+.PHONY: help setup demo postgres postgres-stop test test-fast lint types format bench docs embedder lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,12 @@ setup: ## Make .venv with the pinned packages (every other target does this too)
 
 demo: setup ## Route varied requests under each objective and show the money saved
 	@.venv/bin/tinydancer demo
+
+postgres: setup ## Start a private PostgreSQL in .pg with the extension and example agents
+	@$(PY) scripts/postgres.py start
+
+postgres-stop: ## Stop it; its tables stay in .pg
+	@if [ -x $(PY) ]; then $(PY) scripts/postgres.py stop; fi
 
 test: lint types ## Everything that has to pass: lint, types, tests, coverage of the pure floors
 	@scripts/test.sh
