@@ -159,10 +159,9 @@ def test_printed_tables_hold_every_request_and_the_totals(report: sums.Report) -
     for request in report.requests:
         assert request.shortened(30).rstrip("…") in result.stdout
     for way in (*report.objectives, report.stricter, *report.singles):
-        line = next(
-            li for li in result.stdout.splitlines() if f"{way.cost_usd:.4f}" in li and f"{way.saved_share:.1%}" in li
-        )
-        assert f"{way.mean_quality:.3f}" in line
+        figures = (f"{way.cost_usd:.4f}", f"{way.mean_quality:.3f}", f"{way.saved_share:.1%}")
+        # Two objectives may come to the same sum, so it takes one line that holds all three.
+        assert any(all(figure in line for figure in figures) for line in result.stdout.splitlines()), figures
     assert "not on outcomes" in result.stdout
     assert re.search(r"Median time from text to recorded decision: [\d,]+ µs", result.stdout)
 

@@ -151,7 +151,7 @@ def test_the_bound_for_any_zeta_and_nu(seed, zeta, nu, ceiling):
     model = FastGRNN(FastGRNNConfig(input_dim=2, hidden_dim=3, seed=seed))
     model.parameters["w"][:] = 0.0
     model.parameters["u"][:] = 0.0
-    bias = -30.0 if ceiling == 0 else math.log(ceiling / (1 - ceiling))
+    bias = -30.0 if ceiling < 1e-13 else math.log(ceiling / (1 - ceiling))
     model.parameters["b"][0] = bias
     model.parameters["b"][1] = 9.0
     model.parameters["zeta"][...] = zeta

@@ -63,7 +63,7 @@ def tinydancer(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="PATH", envvar="TINYDANCER_STORE", help="SQLite file to work on."),
+        typer.Option("--store", metavar="WHERE", envvar="TINYDANCER_STORE", help="SQLite file, or postgresql:// address."),
     ] = None,
     config: Annotated[
         str | None,

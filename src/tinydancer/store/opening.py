@@ -1,4 +1,4 @@
-"""From what a user names a store by, to the store. In: a path, or None. Out: an open `Store`."""
+"""From what a user names a store by, to the store. In: a path, an address, or None. Out: an open `Store`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tinydancer.types import EmbeddingSpace
 
 
 def open_store(where: str | Path | None, *, space: EmbeddingSpace, tenant: str, clock: Callable[[], float]) -> Store:
-    """The store at a path, made if it does not exist; None gives one in memory that ends with the object.
+    """The store at a path or at a ``postgresql://`` address, made if it does not exist.
+
+    None gives one in memory that ends with the object.
 
     Raises
     ------
@@ -21,8 +23,12 @@ def open_store(where: str | Path | None, *, space: EmbeddingSpace, tenant: str, 
     """
     if where is not None and "://" in str(where):
         scheme = str(where).split("://", 1)[0]
+        if scheme in ("postgresql", "postgres"):
+            from tinydancer.store.postgres import open_postgres
+
+            return open_postgres(str(where), space=space, tenant=tenant, clock=clock)
         raise InvalidInputError(
-            f"The store's address begins with {scheme + '://'!r}; expected the path of an SQLite file.",
+            f"The store's address begins with {scheme + '://'!r}; expected postgresql:// or the path of a file.",
             hint="Give a path such as tinydancer.db.",
         )
     return SqliteStore(":memory:" if where is None else where, space=space, tenant=tenant, clock=clock)
