@@ -63,7 +63,7 @@ def tinydancer(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="WHERE", envvar="TINYDANCER_STORE", help="SQLite file, or postgresql:// address."),
+        typer.Option("--store", metavar="WHERE", envvar="TINYDANCER_STORE", help="SQLite file or postgresql:// address."),
     ] = None,
     config: Annotated[
         str | None,
