@@ -19,3 +19,5 @@ if grep -nE '://|^-|#|file:|/' requirements/dev.txt; then
     echo "requirements/dev.txt names an address or a path; see the lines above." >&2
     exit 1
 fi
+# The few of them that go beside a PostgreSQL server.
+.venv/bin/python scripts/server_requirements.py

@@ -187,8 +187,9 @@ def test_routing_does_not_load_rich():
 
 def commands() -> dict[str, Any]:
     root: Any = typer.main.get_command(app)
-    agents = root.commands["agents"]
-    return {**root.commands, **{f"agents {name}": command for name, command in agents.commands.items()}}
+    groups = {name: root.commands[name].commands for name in ("agents", "postgres")}
+    inner = {f"{group} {name}": command for group, own in groups.items() for name, command in own.items()}
+    return {**root.commands, **inner}
 
 
 def test_every_command_has_one_line_of_summary_and_examples():
@@ -196,7 +197,7 @@ def test_every_command_has_one_line_of_summary_and_examples():
         summary = command.help.split("\n\n")[0]
         assert summary.endswith("."), name
         assert len(summary) <= 110, name
-        if name not in ("agents", "demo", "stats", "version", "agents show", "agents activate", "agents deactivate"):
+        if name not in ("agents", "postgres", "demo", "stats", "version", "agents show", "agents activate", "agents deactivate"):
             assert "$ tinydancer" in command.epilog, name
 
 

@@ -28,7 +28,9 @@ def test_reference_is_up_to_date(name: str) -> None:
 
 
 def test_no_page_is_left_behind() -> None:
-    assert {path.name for path in (ROOT / "docs" / "reference").iterdir()} == set(generate_reference.PAGES)
+    # What SQL offers is read from a server with the extension: tests/extension holds that page to it.
+    pages = {path.name for path in (ROOT / "docs" / "reference").iterdir()}
+    assert pages - {"sql.md"} == set(generate_reference.PAGES)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -24,6 +24,7 @@ from tinydancer.cli.exit_codes import MEANINGS
 from tinydancer.cli.init import init
 from tinydancer.cli.options import examples
 from tinydancer.cli.outcomes import decisions, feedback, stats
+from tinydancer.cli.postgres import postgres_app
 from tinydancer.cli.route import route
 
 _START = "Start"
@@ -63,7 +64,7 @@ def tinydancer(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="WHERE", envvar="TINYDANCER_STORE", help="SQLite file or postgresql:// address."),
+        typer.Option("--store", metavar="WHERE", envvar="TINYDANCER_STORE", help="SQLite file, or postgresql:// URL."),
     ] = None,
     config: Annotated[
         str | None,
@@ -113,6 +114,7 @@ app.command(
 )(init)
 app.command(rich_help_panel=_START)(demo)
 app.add_typer(agents_app, name="agents", rich_help_panel=_START)
+app.add_typer(postgres_app, name="postgres", rich_help_panel=_START)
 app.command(
     rich_help_panel=_ROUTE,
     epilog=examples(

@@ -1,0 +1,117 @@
+-- How the functions reach the modules. Answers and errors are JSON: an exception that left PL/Python would show the
+-- client a traceback, so errors come back as values, and tiny_dancer._ok raises them.
+
+CREATE FUNCTION tiny_dancer._boot() RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+import json, os, sys
+folder, version = "MODULE_PATHNAME", "@VERSION@"
+# A backend has one thread: signals that PostgreSQL waits for must not go to another, and its memory counts per session.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+if folder not in sys.path:
+    sys.path.insert(0, folder)
+try:
+    from tinydancer import plpy_entry
+    plpy_entry.boot_check(version)
+    GD["tiny_dancer-@VERSION@"] = plpy_entry.Session(plpy)
+    return None
+except Exception as error:
+    message = getattr(error, "message", None) or f"The modules of Tiny Dancer {version} cannot be loaded: {error}."
+    hint = getattr(error, "hint", None) or "On the server, as root: tinydancer postgres install"
+    return json.dumps({"!": {"sqlstate": getattr(error, "sqlstate", "58P01"), "message": message, "hint": hint}})
+$body$;
+COMMENT ON FUNCTION tiny_dancer._boot() IS
+    'Internal. Loads the modules into this session, once; NULL, or the error.';
+
+CREATE FUNCTION tiny_dancer._call(operation text, arguments jsonb) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
+return GD["tiny_dancer-@VERSION@"].call(operation, arguments)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._call(text, jsonb) IS
+    'Internal. An operation that may change something; its answer, or the error.';
+
+CREATE FUNCTION tiny_dancer._read(operation text, arguments jsonb) RETURNS jsonb
+    LANGUAGE plpython3u STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
+return GD["tiny_dancer-@VERSION@"].call(operation, arguments)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._read(text, jsonb) IS
+    'Internal. As _call, for operations that only read; the server refuses them a change.';
+
+CREATE FUNCTION tiny_dancer._route_vector(embedding real[], optimize_for text, constraints jsonb) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
+return GD["tiny_dancer-@VERSION@"].route_vector(embedding, optimize_for, constraints)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._route_vector(real[], text, jsonb) IS
+    'Internal. The decision for one vector, or the error.';
+
+CREATE FUNCTION tiny_dancer._route_vectors(embeddings real[], arguments jsonb) RETURNS jsonb
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
+return GD["tiny_dancer-@VERSION@"].route_vectors(embeddings, arguments)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._route_vectors(real[], jsonb) IS
+    'Internal. The decisions for the rows of a two-dimensional array, or the error.';
+
+CREATE FUNCTION tiny_dancer._embed(content text) RETURNS text
+    LANGUAGE plpython3u IMMUTABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
+return GD["tiny_dancer-@VERSION@"].embed(content)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._embed(text) IS
+    'Internal. A vector as the text of an array, or the error.';
+
+CREATE FUNCTION tiny_dancer._ok(answer jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    error jsonb;
+BEGIN
+    IF NOT answer ? '!' THEN
+        RETURN answer;
+    END IF;
+    error := answer -> '!';
+    -- An option of RAISE may not be NULL, and an empty one would show as an empty line.
+    IF error ->> 'detail' IS NULL AND error ->> 'hint' IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = error ->> 'sqlstate', MESSAGE = error ->> 'message';
+    ELSIF error ->> 'detail' IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = error ->> 'sqlstate', MESSAGE = error ->> 'message', HINT = error ->> 'hint';
+    ELSIF error ->> 'hint' IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = error ->> 'sqlstate', MESSAGE = error ->> 'message',
+            DETAIL = error ->> 'detail';
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = error ->> 'sqlstate', MESSAGE = error ->> 'message',
+        DETAIL = error ->> 'detail', HINT = error ->> 'hint';
+END;
+$body$;
+COMMENT ON FUNCTION tiny_dancer._ok(jsonb) IS
+    'Internal. The answer itself; an error is raised with its SQLSTATE, DETAIL and HINT.';
+
+CREATE FUNCTION tiny_dancer._ok(answer text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+    IF starts_with(answer, '{"') THEN
+        PERFORM tiny_dancer._ok(answer::jsonb);
+    END IF;
+    RETURN answer;
+END;
+$body$;
+COMMENT ON FUNCTION tiny_dancer._ok(text) IS
+    'Internal. As _ok(jsonb), for the text of an array, which never begins with a quoted key.';
+
+CREATE FUNCTION tiny_dancer.set_vector_space(name text, dim integer) RETURNS boolean
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN tiny_dancer._ok(tiny_dancer._call('set_vector_space',
+    pg_catalog.jsonb_build_object('name', name, 'dim', dim)))::boolean;
+COMMENT ON FUNCTION tiny_dancer.set_vector_space(text, integer) IS
+    'Binds the database to a vector space before its first agent: a name of your own and the number of dimensions. '
+    'Without it the space is that of all-MiniLM-L6-v2, 384 dimensions, in which texts are embedded; in any other space '
+    'callers bring their own vectors. Only the owner of the extension''s tables may call it.';
