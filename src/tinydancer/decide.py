@@ -34,13 +34,19 @@ BLOCK_ROWS = 256
 
 
 class _Trace(NamedTuple):
-    """What was computed for n requests and N agents: masks and values of shape (n, N), and the choices (n)."""
+    """What was computed for n requests and N agents: masks and values of shape (n, N), and the choices (n).
+
+    ``keys``, the order of preference, is kept where all requests fit one block, for whoever asks for the reasons next;
+    for many more it would only fill the memory, and is computed again on demand.
+    """
 
     allowed: Mask
+    eligible: Mask
     quality: Array
     cost_usd: Array
     match: Array
     chosen: npt.NDArray[np.intp]
+    keys: tuple[Array, ...] = ()
 
 
 def decide(
@@ -86,7 +92,8 @@ def decide(
             _decide_block(requests.rows(start, start + BLOCK_ROWS), snapshot, objective, constraints, candidates)
             for start in range(0, len(requests), BLOCK_ROWS)
         ]
-        trace = _Trace(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+        columns = zip(*(block[:-1] for block in blocks), strict=True)
+        trace = _Trace._make([*(np.concatenate(column) for column in columns), ()])
     decisions = Decisions(snapshot, objective, constraints, now, trace)
     if constraints.on_no_match == "error":
         decisions.require_match()
@@ -127,7 +134,7 @@ def _decide_block(
         objective, allowed, quality=quality, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, match=match,
         settings=snapshot.settings,
     )  # fmt: skip
-    return _Trace(allowed, quality, cost_usd, match, objectives.best(eligible, keys))
+    return _Trace(allowed, eligible, quality, cost_usd, match, objectives.best(eligible, keys), keys)
 
 
 def good_enough_share(snapshot: Snapshot, constraints: Constraints) -> float:
@@ -174,7 +181,8 @@ class Decisions:
         trace = self._trace
         return explain.Row(
             snapshot=self.snapshot, objective=self.objective, share=good_enough_share(self.snapshot, self.constraints),
-            chosen=int(self.chosen[row]), allowed=trace.allowed[row], quality=trace.quality[row],
+            chosen=int(self.chosen[row]), allowed=trace.allowed[row], eligible=trace.eligible[row],
+            keys=tuple(key[row] for key in trace.keys), quality=trace.quality[row],
             cost_usd=trace.cost_usd[row], match=trace.match[row],
         )  # fmt: skip
 

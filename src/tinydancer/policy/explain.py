@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinydancer.policy.objectives import good_enough, preference_keys, ranked
+from tinydancer.policy.objectives import preference_keys, ranked
 from tinydancer.policy.wording import milliseconds, plural, price, usd
 from tinydancer.snapshot import Array, Mask, Snapshot
 
@@ -21,23 +21,38 @@ _THRIFTY = ("cost", "latency", "quality_per_dollar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One request: who was chosen, and per agent (arrays of length N) who was allowed, at what quality, cost, match."""
+    """One request: who was chosen, and per agent (arrays of length N) what was computed.
+
+    Attributes
+    ----------
+    share
+        The share of the best expected quality that counts as good enough.
+    allowed, eligible
+        Who satisfies the constraints, and who of them is good enough where the objective asks for it.
+    keys
+        The order of preference as keys to minimise; empty if they were not kept.
+    """
 
     snapshot: Snapshot
     objective: str
     share: float
     chosen: int
     allowed: Mask
+    eligible: Mask
+    keys: tuple[Array, ...]
     quality: Array
     cost_usd: Array
     match: Array
 
-    def good(self) -> Mask:
-        """Allowed and, where the objective asks for it, good enough."""
-        if self.objective not in _THRIFTY:
-            return self.allowed
-        mask: Mask = good_enough(self.allowed[None], self.quality[None], self.share)[0]
-        return mask
+    def preferences(self) -> tuple[Array, ...]:
+        """The keys, computed again if they were not kept."""
+        if self.keys:
+            return self.keys
+        keys = preference_keys(
+            self.objective, self.allowed[None], quality=self.quality[None], cost_usd=self.cost_usd[None],
+            latency_ms=self.snapshot.latency_ms, match=self.match[None], settings=self.snapshot.settings,
+        )  # fmt: skip
+        return tuple(key[0] for key in keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +74,12 @@ class Alternative:
 def reasoning(row: Row) -> str:
     """One sentence on the choice, and one on where its quality figure comes from."""
     i, names = row.chosen, row.snapshot.names
-    good = row.good()
-    others = int(good.sum()) - 1
+    others = int(np.count_nonzero(row.eligible)) - 1
     group = f"{plural(others + 1, 'agent')} that {'fit' if others else 'fits'}"
     if row.objective in _THRIFTY and row.share > 0.0:
         group = f"{plural(others + 1, 'agent')} that fit and are good enough for this request"
     facts = _facts(row, i)
-    if int(row.allowed.sum()) == 1:
+    if np.count_nonzero(row.allowed) == 1:
         lead = f"{names[i]} is the only agent that fits this request: {facts}."
     elif others == 0:
         lead = f"{names[i]} is the only agent that is good enough for this request: {facts}{_aside(row)}."
@@ -86,12 +100,8 @@ def reasoning(row: Row) -> str:
 
 def alternatives(row: Row, limit: int) -> list[Alternative]:
     """The next best agents that were allowed, at most `limit`, each with the reason it came after."""
-    good = row.good()
-    keys = preference_keys(
-        row.objective, row.allowed[None], quality=row.quality[None], cost_usd=row.cost_usd[None],
-        latency_ms=row.snapshot.latency_ms, match=row.match[None], settings=row.snapshot.settings,
-    )  # fmt: skip
-    order = ranked(row.allowed, (np.where(good, 0.0, 1.0), *(key[0] for key in keys)))
+    # The good enough first, then the rest of the allowed, which is how they were passed over.
+    order = ranked(row.allowed, (np.where(row.eligible, 0.0, 1.0), *row.preferences()))
     rest = [int(i) for i in order if i != row.chosen][:limit]
     return [
         Alternative(
@@ -100,7 +110,7 @@ def alternatives(row: Row, limit: int) -> list[Alternative]:
             estimated_latency_ms=known(row.snapshot.latency_ms[i]),
             expected_quality=float(row.quality[i]),
             similarity_score=float(row.match[i]),
-            reason=_comparison(row, i, bool(good[i])),
+            reason=_comparison(row, i, bool(row.eligible[i])),
         )
         for i in rest
     ]
