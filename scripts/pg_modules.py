@@ -1,6 +1,6 @@
 """Builds a directory of Python modules for the interpreter that a PostgreSQL server embeds.
 
-In: a directory and the server's Python. Out: Tiny Dancer with what its core needs (NumPy, PyYAML, safetensors,
+In: a directory and the server's Python. Out: Tiny Dancer with what its core needs (NumPy, PyYAML,
 tokenizers), in the versions of the lock file, as wheels for that Python, readable by everybody. The server's Python is
 rarely the user's, and it must not load the user's packages.
 
@@ -22,7 +22,7 @@ from pg_cluster import ClusterError, find_bindir
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
-CORE_PACKAGES = ("numpy", "pyyaml", "safetensors", "tokenizers")
+CORE_PACKAGES = ("numpy", "pyyaml", "tokenizers")
 
 
 def server_python(*, pg_config: str | None = None) -> Path:

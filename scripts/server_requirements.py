@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "dev.txt"
 TARGET = ROOT / "extension" / "requirements.txt"
-PACKAGES = ("numpy", "pyyaml", "safetensors", "tokenizers")
+PACKAGES = ("numpy", "pyyaml", "tokenizers")
 
 
 def requirements() -> str:

@@ -1,7 +1,7 @@
 """How fast the static embedder is on this machine: medians, one core.
 
 In: nothing. Out: microseconds for one request of 32 words, texts per second in batches of 1,000, milliseconds to make
-an embedder and where they go.
+a process's first embedder, a later one (which does not hash the table again), and where they go.
 
     TOKENIZERS_PARALLELISM=false OPENBLAS_NUM_THREADS=1 python scripts/static_embedder_speed.py
 """
@@ -15,7 +15,8 @@ from statistics import median, quantiles
 
 from tokenizers import Tokenizer
 
-from tinydancer.embedding.static import DATA_DIRECTORY, TABLE_FILE, TOKENIZER_FILE, StaticEmbedder, read_table
+from tinydancer.embedding.static import DATA_DIRECTORY, KIND, TABLE_FILE, TOKENIZER_FILE, StaticEmbedder
+from tinydancer.model.artifact import load_artifact
 
 REQUEST = (
     "My landlord wants to raise the rent by twenty percent although our lease runs for another year; is that legal, "
@@ -35,6 +36,8 @@ def seconds(call: Callable[[], object], times: int) -> list[float]:
 
 
 def main() -> None:
+    # The first one of a process hashes the table and loads the tokenizer's library; it can be timed only once.
+    (first,) = seconds(StaticEmbedder, 1)
     embedder = StaticEmbedder()
     lines = [line for line in REQUESTS_FILE.read_text("utf-8").splitlines() if line]
     batch = [f"{lines[i % len(lines)]} {i}" for i in range(1000)]
@@ -48,10 +51,13 @@ def main() -> None:
     print(f"one text of 1,000,000 characters: median {median(taken) * 1e6:.0f} µs")
     rate = 1000 / median(seconds(lambda: embedder.embed(batch), 21))
     print(f"batch of 1,000 requests of about 10 words: {rate:,.0f} texts/s")
-    print(f"StaticEmbedder(): median {median(seconds(StaticEmbedder, 21)) * 1e3:.1f} ms, of which", end=" ")
-    print(f"tokenizer {median(seconds(lambda: Tokenizer.from_file(str(tokenizer)), 21)) * 1e3:.1f} ms, ", end="")
-    print(f"table with its hash {median(seconds(lambda: read_table(DATA_DIRECTORY / TABLE_FILE), 21)) * 1e3:.1f} ms")
-    print(f"size of {TABLE_FILE}: {(DATA_DIRECTORY / TABLE_FILE).stat().st_size:,} bytes")
+    table = DATA_DIRECTORY / TABLE_FILE
+    later = median(seconds(StaticEmbedder, 21)) * 1e3
+    parsing = median(seconds(lambda: Tokenizer.from_file(str(tokenizer)), 21)) * 1e3
+    mapping = median(seconds(lambda: load_artifact(table, kind=KIND), 21)) * 1e3
+    print(f"StaticEmbedder(): first {first * 1e3:.1f} ms, later median {later:.1f} ms, of which", end=" ")
+    print(f"tokenizer {parsing:.1f} ms, table {mapping:.2f} ms")
+    print(f"size of {TABLE_FILE}: {table.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tinydancer.embedding import Embedder, StaticEmbedder
-from tinydancer.embedding.static import DATA_DIRECTORY, LONG_TEXT_CHARS, TABLE_FILE, TOKENIZER_FILE, excerpt, read_table
+from tinydancer.embedding.static import DATA_DIRECTORY, KIND, LONG_TEXT_CHARS, TABLE_FILE, TOKENIZER_FILE, excerpt
 from tinydancer.errors import InvalidTextError
+from tinydancer.model.artifact import load_artifact
 from tinydancer.types import MINILM_SPACE
 
 STATIC = StaticEmbedder()
@@ -65,7 +66,7 @@ def test_no_texts_give_arrays_of_length_zero(static: StaticEmbedder) -> None:
 
 
 def test_the_formula_holds_against_an_independent_sum_in_float64() -> None:
-    tensors, _ = read_table(DATA_DIRECTORY / TABLE_FILE)
+    tensors = load_artifact(DATA_DIRECTORY / TABLE_FILE, kind=KIND).tensors
     tokenizer = Tokenizer.from_file(str(DATA_DIRECTORY / TOKENIZER_FILE))
     for text in ("Explain the offside rule with salt and pepper shakers.", "def add(a, b): return a + b", "naïve café"):
         total = np.zeros(384)

@@ -122,10 +122,11 @@ def test_every_tensor_starts_at_a_multiple_of_its_item_size(saved):
         assert array.flags.aligned
 
 
-def test_the_hash_knows_content_not_place(tmp_path, tensors):
+def test_the_hash_and_the_file_know_content_not_place_nor_order(tmp_path, tensors):
     first = save_artifact(tmp_path / "a", tensors, kind="table", metadata={"x": 1, "y": 2})
     again = save_artifact(tmp_path / "b", dict(reversed(tensors.items())), kind="table", metadata={"y": 2, "x": 1})
     assert first == again == load_artifact(tmp_path / "b", kind="table").sha256
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     different = {
         save_artifact(
             tmp_path / "c", {**tensors, "scale": tensors["scale"] + 1}, kind="table", metadata={"x": 1, "y": 2}

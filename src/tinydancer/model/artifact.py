@@ -7,6 +7,9 @@ from a stranger can at worst be refused.
 Why our own reader: the safetensors library hands out copies, and a hundred PostgreSQL backends are to share one page
 cache. The format is simple enough to read with care: eight bytes of length, a JSON header, the arrays back to back.
 
+Why our own writer: the library writes its metadata in an order drawn anew at each save, so equal models would be
+unequal files, and the oldest version that we allow, 0.4.3, writes a broken header where there are no tensors.
+
 The hash (SHA-256) covers kind, version, metadata, and each tensor's name, type, shape and bytes, in order of name. It
 finds damage and mix-ups, not an attacker who can write the file. On a processor with SHA instructions it costs about
 0.6 ms for 1 MB and 7 ms for 12 MB, once per process and file: a file of the same identity, size and modification time
