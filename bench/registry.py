@@ -16,10 +16,9 @@ from typing import Any, Literal
 from bench import measure
 from bench.measure import Effort, Figure, Operation, Sampler
 
-Unit = Literal["µs", "ms", "MB", "per s", "times"]
+Unit = Literal["µs", "ms", "MB", "per s"]
 
 NS_PER = {"µs": 1e3, "ms": 1e6}
-AT_LEAST = frozenset({"per s", "times"})
 REFERENCES: dict[str, Callable[[Path], Operation]] = {
     "product": lambda folder: measure.product_384_by_64(),
     "dumps": lambda folder: measure.dumps_small(),
@@ -44,14 +43,13 @@ class Row:
     name, group
         As they stand in the table.
     unit
-        ``µs`` and ``ms`` per item, ``per s`` items per second, ``MB`` of 1,000,000 bytes, ``times`` another design's
-        figure in the same run.
+        ``µs`` and ``ms`` per item, ``per s`` items per second, ``MB`` of 1,000,000 bytes.
     how
         How it is taken, in a sentence.
     prepare
         Gives the operation, or for `samples_itself` a function that returns one sample in ms or MB.
     target
-        What the project asks for: at most, or for ``per s`` and ``times`` at least. None where it asks for nothing.
+        What the project asks for: at most, or for ``per s`` at least. None where it asks for nothing.
     reference
         Name of the reference operation, or of the reference's own sampler.
     items
@@ -106,7 +104,7 @@ class Result:
         target, median = self.row.target, self.spread[0]
         if target is None:
             return None
-        return median >= target if self.row.unit in AT_LEAST else median <= target
+        return median >= target if self.row.unit == "per s" else median <= target
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -137,7 +135,6 @@ GROUPS = (
     SNAPSHOT := "snapshot",
     IMPORT := "import",
     COMMAND := "command line, a new process",
-    POSTGRES := "inside PostgreSQL",
 )
 ROWS: list[Row] = []
 

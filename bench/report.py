@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from bench.peers import Comparison
-from bench.registry import AT_LEAST, Result
+from bench.registry import Result
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -132,7 +132,7 @@ def figure(value: float) -> str:
 def _cells(result: Result) -> tuple[str, ...]:
     row = result.row
     median, low, high = result.spread
-    target = "" if row.target is None else f"{'≥' if row.unit in AT_LEAST else '≤'} {figure(row.target)} {row.unit}"
+    target = "" if row.target is None else f"{'≥' if row.unit == 'per s' else '≤'} {figure(row.target)} {row.unit}"
     met = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[result.met]
     return (
         f"  {row.name}", f"{figure(median)} {row.unit}", f"[dim]{figure(low)} to {figure(high)}[/dim]", target, met,

@@ -73,7 +73,7 @@ BAD = {
     "a store that is a directory": (["--store", "/", "stats"], 6, "directory"),
     "a store in a directory that is not there": (["--store", "nowhere/s.db", "agents", "add", "a"], 6, "nowhere"),
     "an address for a store": (["--store", "mysql://me:pa55word@host/db", "stats"], 2, "'mysql://'"),
-    "a server that is not there": (["--store", "postgresql://me:pa55word@127.0.0.1:1/db", "stats"], 6, "does not answer"),
+    "no such server": (["--store", "postgresql://me:pa55word@127.0.0.1:1/db", "stats"], 6, "does not answer"),
     "no such command": (["rout", "Hello"], 2, "No such command 'rout'"),
 }
 
