@@ -262,6 +262,14 @@ def test_weights_steer_the_balance() -> None:
         assert decision.agent_name == name
 
 
+@pytest.mark.parametrize("dear", [(), (("zz", 0.5),)])
+def test_an_unknown_cost_counts_as_the_worst_even_where_all_known_ones_are_equal(
+    dear: tuple[tuple[str, float], ...],
+) -> None:
+    agents = [agent("a", None, 100.0, 0.9), agent("b", 0.01, 100.0, 0.9), agent("c", 0.01, 100.0, 0.9)]
+    assert route([*agents, *(agent(name, cost, 100.0, 0.9) for name, cost in dear)]).agent_name == "b"
+
+
 def test_balance_scales_cost_by_its_logarithm() -> None:
     # 0.001, 0.01 and 0.1 are evenly spaced on a logarithmic scale: the middle one is worth one half.
     middle = agent("middle", 0.01, 100.0, 0.9)

@@ -22,6 +22,7 @@ from tinydancer.errors import (
     NoMatchError,
     NotFoundError,
     SpaceMismatchError,
+    StoreError,
     UnknownKeyError,
 )
 from tinydancer.service import TinyDancer
@@ -348,6 +349,16 @@ def test_an_address_with_a_password_is_refused_without_repeating_it() -> None:
     with pytest.raises(InvalidInputError) as caught:
         TinyDancer("mysql://me:sesame@host/db")
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["host=127.0.0.1 port=1 password=se/same dbname=x", "postgresql://me:se%2Fsame@127.0.0.1:1/x"]
+)
+def test_an_address_is_no_path_and_its_password_stays_out_of_the_message(address: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        TinyDancer(address)
+    assert "does not answer" in str(caught.value)
+    assert "same" not in str(caught.value) + caught.value.detail + caught.value.hint
 
 
 def test_many_threads_route_and_report_on_one_service(tmp_path: Path, embedder: Embedder) -> None:

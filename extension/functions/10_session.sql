@@ -2,7 +2,7 @@
 -- client a traceback, so errors come back as values, and tiny_dancer._ok raises them.
 
 CREATE FUNCTION tiny_dancer._boot() RETURNS jsonb
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 import json, os, sys
 folder, version = "MODULE_PATHNAME", "@VERSION@"
@@ -24,7 +24,7 @@ COMMENT ON FUNCTION tiny_dancer._boot() IS
     'Internal. Loads the modules into this session, once; NULL, or the error.';
 
 CREATE FUNCTION tiny_dancer._call(operation text, arguments jsonb) RETURNS jsonb
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
 return GD["tiny_dancer-@VERSION@"].call(operation, arguments)
@@ -33,7 +33,7 @@ COMMENT ON FUNCTION tiny_dancer._call(text, jsonb) IS
     'Internal. An operation that may change something; its answer, or the error.';
 
 CREATE FUNCTION tiny_dancer._read(operation text, arguments jsonb) RETURNS jsonb
-    LANGUAGE plpython3u STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpython3u STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
 return GD["tiny_dancer-@VERSION@"].call(operation, arguments)
@@ -42,7 +42,7 @@ COMMENT ON FUNCTION tiny_dancer._read(text, jsonb) IS
     'Internal. As _call, for operations that only read; the server refuses them a change.';
 
 CREATE FUNCTION tiny_dancer._route_vector(embedding real[], optimize_for text, constraints jsonb) RETURNS jsonb
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
 return GD["tiny_dancer-@VERSION@"].route_vector(embedding, optimize_for, constraints)
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION tiny_dancer._route_vector(real[], text, jsonb) IS
     'Internal. The decision for one vector, or the error.';
 
 CREATE FUNCTION tiny_dancer._route_vectors(embeddings real[], arguments jsonb) RETURNS jsonb
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
 return GD["tiny_dancer-@VERSION@"].route_vectors(embeddings, arguments)

@@ -1,12 +1,13 @@
 -- What came of requests, and the totals.
 
--- Reports of agents come by the thousand, and Python would take most of their time. So a report with nothing wrong in it
--- stays within SQL, and every other one takes the long way, which knows what is wrong and says it.
+-- Reports of agents come by the thousand, and Python would take most of their time. So a report with nothing wrong in
+-- it stays within SQL, and every other one takes the long way, which knows what is wrong and says it.
 
 CREATE FUNCTION tiny_dancer._latency_bucket(latency_ms double precision) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- There: ceil(round(x, 9)) with x the logarithm. That is the next number above exactly where more than half of 1e-9 is
--- left over, and what is left over is exact, while no round(double precision) here takes digits.
+-- There it is ceil(round(x, 9)), x being the quotient of logarithms; round(double precision) here takes no digits. But
+-- that is one above floor(x) exactly where more than 5e-10 is left over, and x - floor(x) has no rounding error. The
+-- double precision nearest to 5e-10 lies above it, hence >=.
 RETURN CASE WHEN latency_ms <= 0.001::double precision THEN 0
     ELSE (pg_catalog.floor(pg_catalog.ln(latency_ms / 0.001::double precision)
             / pg_catalog.ln(1.02::double precision)))::integer
@@ -33,14 +34,76 @@ $body$;
 COMMENT ON FUNCTION tiny_dancer._note_outcome() IS
     'Internal. Lets the next decision of this session count an outcome that was appended without Python.';
 
-CREATE FUNCTION tiny_dancer._roll_up() RETURNS jsonb
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION tiny_dancer._roll_up(of_tenant text) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $body$
-if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
-return (session := GD["tiny_dancer-@VERSION@"])._answer(lambda _: session._service().store.roll_up(), None)
+DECLARE
+    moved bigint := 0;
+BEGIN
+    -- The store's own statements may_roll_up and roll_up, to the letter, so that a session that only reports never
+    -- loads the modules. Two statements, because the second has to see what was committed before the lock was had.
+    IF (
+SELECT CASE WHEN pg_catalog.current_setting('transaction_isolation') = 'read committed'
+            THEN pg_catalog.pg_try_advisory_xact_lock(1413762627, pg_catalog.hashtext($1::text))
+            ELSE false
+       END AS may
+    ) THEN
+WITH taken AS (
+    DELETE FROM tiny_dancer.outcome_tail
+    WHERE tenant = $1::text
+    RETURNING outcome_id, agent_id, success, quality, quality_bin, latency_ms, latency_bucket, cost_usd, output_tokens
+), parts AS (
+    SELECT agent_id, 0 AS place, total_requests, successes, latency_count, latency_sum_ms, quality_count, quality_sum,
+           unjudged_failures, cost_count, cost_sum_usd, output_tokens_count, output_tokens_sum
+    FROM tiny_dancer.agent_stats
+    WHERE tenant = $1::text AND agent_id IN (SELECT agent_id FROM taken)
+    UNION ALL
+    SELECT agent_id, outcome_id, 1, success::integer, (latency_ms IS NOT NULL)::integer, latency_ms,
+           (quality IS NOT NULL)::integer, quality, (quality IS NULL AND NOT success)::integer,
+           (cost_usd IS NOT NULL)::integer, cost_usd, (output_tokens IS NOT NULL)::integer, output_tokens
+    FROM taken
+), summed AS (
+    INSERT INTO tiny_dancer.agent_stats (
+        tenant, agent_id, total_requests, successes, latency_count, latency_sum_ms, quality_count, quality_sum,
+        unjudged_failures, cost_count, cost_sum_usd, output_tokens_count, output_tokens_sum)
+    SELECT $1::text, agent_id, sum(total_requests), sum(successes), sum(latency_count),
+           coalesce(sum(latency_sum_ms ORDER BY place), 0), sum(quality_count),
+           coalesce(sum(quality_sum ORDER BY place), 0), sum(unjudged_failures), sum(cost_count),
+           coalesce(sum(cost_sum_usd ORDER BY place), 0), sum(output_tokens_count), coalesce(sum(output_tokens_sum), 0)
+    FROM parts
+    GROUP BY agent_id
+    ON CONFLICT (tenant, agent_id) DO UPDATE
+    SET total_requests = excluded.total_requests, successes = excluded.successes,
+        latency_count = excluded.latency_count, latency_sum_ms = excluded.latency_sum_ms,
+        quality_count = excluded.quality_count, quality_sum = excluded.quality_sum,
+        unjudged_failures = excluded.unjudged_failures, cost_count = excluded.cost_count,
+        cost_sum_usd = excluded.cost_sum_usd, output_tokens_count = excluded.output_tokens_count,
+        output_tokens_sum = excluded.output_tokens_sum
+), counted AS (
+    INSERT INTO tiny_dancer.agent_histograms AS h (tenant, agent_id, measure, bucket, count)
+    SELECT $1::text, agent_id, measure, bucket, count(*)
+    FROM (SELECT agent_id, 'latency_ms' AS measure, latency_bucket AS bucket FROM taken
+          UNION ALL
+          SELECT agent_id, 'quality', quality_bin FROM taken) AS measured
+    WHERE bucket IS NOT NULL
+    GROUP BY agent_id, measure, bucket
+    ON CONFLICT (tenant, agent_id, measure, bucket) DO UPDATE SET count = h.count + excluded.count
+), marked AS (
+    INSERT INTO tiny_dancer.rolled_up AS r (tenant, outcomes, fingerprint)
+    SELECT $1::text, count(*), coalesce(sum(pg_catalog.hashint8(outcome_id)::bigint), 0)
+    FROM taken
+    HAVING count(*) > 0
+    ON CONFLICT (tenant) DO UPDATE
+    SET outcomes = r.outcomes + excluded.outcomes, fingerprint = r.fingerprint + excluded.fingerprint
+)
+SELECT count(*) AS outcomes FROM taken
+        INTO moved;
+    END IF;
+    RETURN moved;
+END;
 $body$;
-COMMENT ON FUNCTION tiny_dancer._roll_up() IS
-    'Internal. Moves the tail of outcomes into the statistics; how many, or the error.';
+COMMENT ON FUNCTION tiny_dancer._roll_up(text) IS
+    'Internal. Moves the tail of outcomes into the statistics; how many, 0 if another session does it just now.';
 
 CREATE FUNCTION @extschema@.ruvector_update_agent_metrics(
     name text,
@@ -82,7 +145,7 @@ BEGIN
         IF FOUND THEN
             PERFORM tiny_dancer._note_outcome();
             IF due THEN
-                PERFORM tiny_dancer._ok(tiny_dancer._roll_up());
+                PERFORM tiny_dancer._roll_up(tiny_dancer.current_tenant());
             END IF;
             RETURN true;
         END IF;

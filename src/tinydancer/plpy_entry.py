@@ -193,7 +193,7 @@ class Session:
         try:
             # Any: with on_no_match in the constraints the answer may be None, which the signature cannot know.
             decision: Any = service.route(
-                None, optimize_for or "balanced", _constraints(constraints), embedding=embedding
+                None, _objective(optimize_for), _constraints(constraints), embedding=embedding
             )
         except InvalidVectorError:
             _no_null_in_vector(embedding)
@@ -215,7 +215,7 @@ class Session:
         request = args.pop("request")
         if request is None:
             raise InvalidTextError("The request is NULL; expected a text.")
-        optimize_for = args.pop("optimize_for") or "balanced"
+        optimize_for = _objective(args.pop("optimize_for"))
         decision = self._service().route(request, optimize_for, args.pop("constraints", None), **_limits(args))
         return None if decision is None else _row(decision)
 
@@ -235,7 +235,7 @@ class Session:
             raise InvalidInputError(
                 f"{count:,} requests are given; expected at most {MAX_BATCH:,} in one call.", hint="Call it in parts."
             )
-        optimize_for = args.pop("optimize_for") or "balanced"
+        optimize_for = _objective(args.pop("optimize_for"))
         constraints = args.pop("constraints", None)
         decisions = self._service().route_batch(
             requests.get("requests"), optimize_for, constraints, embeddings=requests.get("embeddings"), **_limits(args)
@@ -444,6 +444,11 @@ def _no_nulls(values: Any, what: str) -> None:
 def _no_null_in_vector(vector: Any, what: str = "The request's embedding") -> None:
     if isinstance(vector, list) and None in vector:
         raise InvalidVectorError(f"{what} holds a NULL at position {vector.index(None) + 1}; expected finite numbers.")
+
+
+def _objective(given: str | None) -> str:
+    """NULL takes the default; an empty text is as wrong as any other that names no objective."""
+    return "balanced" if given is None else given
 
 
 def _same_length(ids: Sequence[Any] | None, requests: Sequence[Any], what: str) -> None:

@@ -78,17 +78,6 @@ def test_kinds_of_vectors(agents, kind):
     assert agents.one(f"SELECT ruvector_route(request_embedding := {vector}, optimize_for := 'cost')->>'agent_name'")
 
 
-def test_pgvector_passes_without_a_cast(agents):
-    if not agents.rows("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
-        pytest.skip("pgvector is not installed beside this server; the run on Debian 13 has it")
-    expected = agents.one(f"SELECT ruvector_route({VECTOR.format('float4')}, 'cost', NULL)->>'agent_name'")
-    for kind in ("float4[]", "float8[]", "numeric[]", "vector", "halfvec"):
-        agents.rows(f"CREATE TEMP TABLE given AS SELECT {VECTOR.format('float4')}::{kind} AS embedding")
-        assert agents.one("SELECT ruvector_route(embedding, 'cost', NULL)->>'agent_name' FROM given") == expected, kind
-        assert agents.one("SELECT ruvector_route(embedding)->>'agent_name' FROM given"), kind
-        agents.rows("DROP TABLE given")
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -174,6 +174,8 @@ def test_an_interrupted_write_leaves_nothing_and_stops_nobody(database):
 
 
 def test_a_write_that_is_interrupted_while_it_waits_is_not_made(database):
+    # Whoever starts the tests in the background may have SIGINT ignored, and Python then leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     started, go_on = threading.Event(), threading.Event()
 
     def slow(connection):
@@ -184,10 +186,13 @@ def test_a_write_that_is_interrupted_while_it_waits_is_not_made(database):
     started.wait()
     timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        database.write(put(1), durable=False)
-    go_on.set()
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            database.write(put(1), durable=False)
+    finally:
+        go_on.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     database.write(put(2), durable=False)
     assert contents(database) == [2]
 

@@ -66,11 +66,12 @@ def open_dancer(ctx: typer.Context, *, make: bool = False, settings: Settings | 
         Instead of those of the invocation.
     """
     from tinydancer.service import TinyDancer
+    from tinydancer.store.opening import is_address
 
     state = state_of(ctx)
     settings = settings or settings_of(state)
     where: str | None = settings.store
-    if not make and "://" not in settings.store and not Path(settings.store).exists():
+    if not make and not is_address(settings.store) and not Path(settings.store).exists():
         note(ctx, f"The store {settings.store} does not exist yet; the first agent that is registered makes it.")
         where = None
     with TinyDancer(where, settings=settings) as dancer:

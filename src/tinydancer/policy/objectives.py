@@ -66,12 +66,13 @@ def balanced_utility(
     terms[2] = quality
     terms[3] = match
     counted = terms if np.logical_and.reduce(allowed, axis=None) else np.where(allowed, terms, np.nan)
-    low = np.fmin.reduce(counted, axis=2, keepdims=True)  # NaN only where nobody is allowed or nothing is known
-    spread = np.fmax.reduce(counted, axis=2, keepdims=True)
-    spread -= low
-    np.maximum(spread, 1e-300, out=spread)  # where nobody differs, all are 0
-    terms -= low
+    high = np.fmax.reduce(counted, axis=2, keepdims=True)  # NaN only where nobody is allowed or nothing is known
+    spread = high - np.fmin.reduce(counted, axis=2, keepdims=True)
+    np.maximum(spread, 1e-300, out=spread)
+    # From the top down, so that where nobody differs all that is known counts as best, and what is unknown as worst.
+    terms -= high
     terms /= spread
+    terms += 1.0
     terms[np.isnan(terms)] = 0.0
     utility: Array = np.dot(settings.weights, terms.reshape(4, -1)).reshape(match.shape)
     return utility

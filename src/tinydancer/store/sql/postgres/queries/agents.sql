@@ -16,9 +16,11 @@ LEFT JOIN tiny_dancer.rolled_up AS old ON old.tenant = $1::text;
 -- Registers agents, given as an array of objects; the unique index refuses a name that is taken. The version's row is
 -- locked first: changes of one tenant's registry follow one another and never deadlock. The
 -- number is drawn under that lock, so that versions grow in the order of commits.
-WITH changed AS (
+WITH waited AS MATERIALIZED (
+    SELECT pg_catalog.pg_advisory_xact_lock(1413762628, pg_catalog.hashtext($1::text))
+), changed AS (
     INSERT INTO tiny_dancer.registry_versions (tenant, version)
-    VALUES ($1::text, pg_catalog.nextval('tiny_dancer.registry_version_seq'))
+    SELECT $1::text, pg_catalog.nextval('tiny_dancer.registry_version_seq') FROM waited
     ON CONFLICT (tenant) DO UPDATE SET version = pg_catalog.nextval('tiny_dancer.registry_version_seq')
     RETURNING tenant
 )
@@ -33,9 +35,11 @@ FROM changed, pg_catalog.jsonb_to_recordset($2::jsonb) AS a (
 
 -- name: put_agents(text, jsonb, float8)
 -- As insert_agents; agents that exist are overwritten and keep their id, and with it their record.
-WITH changed AS (
+WITH waited AS MATERIALIZED (
+    SELECT pg_catalog.pg_advisory_xact_lock(1413762628, pg_catalog.hashtext($1::text))
+), changed AS (
     INSERT INTO tiny_dancer.registry_versions (tenant, version)
-    VALUES ($1::text, pg_catalog.nextval('tiny_dancer.registry_version_seq'))
+    SELECT $1::text, pg_catalog.nextval('tiny_dancer.registry_version_seq') FROM waited
     ON CONFLICT (tenant) DO UPDATE SET version = pg_catalog.nextval('tiny_dancer.registry_version_seq')
     RETURNING tenant
 )
@@ -55,8 +59,10 @@ SET agent_type = excluded.agent_type, capabilities = excluded.capabilities, cost
 
 -- name: replace_agent(text, jsonb, float8)
 -- Overwrites what a registered agent states; 0 if there is none of that name, and then nothing changes.
-WITH locked AS MATERIALIZED (
-    SELECT tenant FROM tiny_dancer.registry_versions WHERE tenant = $1::text FOR UPDATE
+WITH waited AS MATERIALIZED (
+    SELECT pg_catalog.pg_advisory_xact_lock(1413762628, pg_catalog.hashtext($1::text))
+), locked AS MATERIALIZED (
+    SELECT v.tenant FROM waited, tiny_dancer.registry_versions AS v WHERE v.tenant = $1::text FOR UPDATE OF v
 ), replaced AS (
     UPDATE tiny_dancer.agents AS old
     SET agent_type = a.agent_type, capabilities = a.capabilities, cost_model = a.cost_model,
@@ -78,8 +84,10 @@ SELECT count(*) AS agents FROM replaced;
 
 -- name: remove_agents(text, text, float8)
 -- Marks one agent as removed, or with NULL every agent; how many. What refers to them keeps their names.
-WITH locked AS MATERIALIZED (
-    SELECT tenant FROM tiny_dancer.registry_versions WHERE tenant = $1::text FOR UPDATE
+WITH waited AS MATERIALIZED (
+    SELECT pg_catalog.pg_advisory_xact_lock(1413762628, pg_catalog.hashtext($1::text))
+), locked AS MATERIALIZED (
+    SELECT v.tenant FROM waited, tiny_dancer.registry_versions AS v WHERE v.tenant = $1::text FOR UPDATE OF v
 ), removed AS (
     UPDATE tiny_dancer.agents AS old
     SET removed_at = pg_catalog.to_timestamp($3::float8)
