@@ -123,19 +123,31 @@ CREATE INDEX decisions_by_time ON tiny_dancer.decisions (tenant, decided_at);
 -- Every outcome that was reported.
 CREATE TABLE tiny_dancer.outcomes (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    tenant text NOT NULL DEFAULT tiny_dancer.current_tenant() CHECK (char_length(tenant) BETWEEN 1 AND 200),
+    tenant text NOT NULL DEFAULT tiny_dancer.current_tenant(),
     agent_id bigint NOT NULL,
     decision_id text COLLATE "C",
     occurred_at timestamptz NOT NULL,
     success boolean NOT NULL,
-    quality double precision CHECK (quality BETWEEN 0 AND 1),
-    quality_bin integer CHECK ((quality_bin IS NULL) = (quality IS NULL)),
-    latency_ms double precision CHECK (latency_ms BETWEEN 0 AND 1e300),
-    latency_bucket integer CHECK ((latency_bucket IS NULL) = (latency_ms IS NULL)),
-    cost_usd double precision CHECK (cost_usd BETWEEN 0 AND 1e300),
-    input_tokens bigint CHECK (input_tokens >= 0),
-    output_tokens bigint CHECK (output_tokens >= 0),
-    PRIMARY KEY (tenant, id)
+    quality double precision,
+    quality_bin integer,
+    latency_ms double precision,
+    latency_bucket integer,
+    cost_usd double precision,
+    input_tokens bigint,
+    output_tokens bigint,
+    PRIMARY KEY (tenant, id),
+    -- One constraint, not one per column: the server parses each of them anew at every INSERT, and this is where
+    -- everybody writes. A part that is NULL lets the row pass, as it would on its own.
+    CONSTRAINT outcomes_in_range CHECK (
+        char_length(tenant) BETWEEN 1 AND 200
+        AND quality BETWEEN 0 AND 1
+        AND (quality_bin IS NULL) = (quality IS NULL)
+        AND latency_ms BETWEEN 0 AND 1e300
+        AND (latency_bucket IS NULL) = (latency_ms IS NULL)
+        AND cost_usd BETWEEN 0 AND 1e300
+        AND input_tokens >= 0
+        AND output_tokens >= 0
+    )
 );
 
 CREATE INDEX outcomes_by_decision_id ON tiny_dancer.outcomes (tenant, decision_id) WHERE decision_id IS NOT NULL;
