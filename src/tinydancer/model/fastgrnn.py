@@ -281,7 +281,7 @@ class FastGRNN:
         artifact = load_artifact(path, kind=KIND)
         facts = dict(artifact.metadata)
         try:
-            config = _config_of(facts.pop("config", None))
+            config = config_of(facts.pop("config", None))
             return cls(config, artifact.tensors, metadata=facts, sha256=artifact.sha256)
         except (ModelError, InvalidInputError) as error:
             raise ArtifactError(
@@ -379,7 +379,8 @@ def _initial(config: FastGRNNConfig) -> dict[str, FloatVector]:
     return drawn
 
 
-def _config_of(given: Any) -> FastGRNNConfig:
+def config_of(given: Any) -> FastGRNNConfig:
+    """The configuration in a model file's metadata, or an error that says what is wrong with it."""
     if not isinstance(given, Mapping):
         raise ModelError(f"its config is {check.shown(given)}; expected a JSON object.")
     check.known_keys(given, [f.name for f in fields(FastGRNNConfig)], "key in its config")
