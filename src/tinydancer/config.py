@@ -85,6 +85,9 @@ class Settings:
         ``true``, ``false``, or the share of decisions to record, in [0, 1].
     record_requests
         Whether the text of a request is stored with its decision.
+    record_features
+        Whether a request's vector and facts of its text (0.8 KB) are stored with its decision although no model is in
+        use, so that one can be trained on them later. With a model in use they always are: it learns from them.
     max_request_chars
         Longest request accepted, in characters.
     stats_refresh_s
@@ -100,6 +103,7 @@ class Settings:
     tenant: str = DEFAULT_TENANT
     record_decisions: bool | float = True
     record_requests: bool = False
+    record_features: bool = False
     max_request_chars: int = check.MAX_REQUEST_CHARS
     stats_refresh_s: float = 0.25
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
@@ -113,6 +117,7 @@ class Settings:
         if not isinstance(self.record_decisions, bool):
             check.number(self.record_decisions, "record_decisions", low=0.0, high=1.0)
         check.boolean(self.record_requests, "record_requests")
+        check.boolean(self.record_features, "record_features")
         check.count(self.max_request_chars, "max_request_chars", low=1, high=10**9)
         check.number(self.stats_refresh_s, "stats_refresh_s", low=0.0, high=86_400.0, unit="s")
 

@@ -6,9 +6,10 @@ with one entry per request, whose rows read as `Decision`. No I/O, no clock, no 
 For request r and agent a:
 
 * the match ``m(r, a)`` is the cosine similarity of the request with the agent's capabilities;
-* the expected quality is ``q(r, a) = q(a) (1 - d (max m - m(r, a)) / max(max m - min m, s))``, with ``q(a)`` the mean
-  of the agent's Beta posterior, the range of m taken over the candidates (active, capable, not excluded),
-  d = ``match_discount`` and s = ``match_spread``;
+* the expected quality is ``q(r, a) = p(r, a) (1 - d(a) (max m - m(r, a)) / max(max m - min m, s))``: p from the
+  trained model where one covers the agent, else the mean of the agent's Beta posterior; the range of m taken over the
+  candidates (active, capable, not excluded); s = ``match_spread``; d = ``match_discount``, less for agents that the
+  model saw answer;
 * the cost is an estimate for this request's tokens;
 * constraints leave the allowed agents, the objective orders them (``tinydancer.policy.objectives``).
 """
@@ -47,6 +48,26 @@ class _Trace(NamedTuple):
     match: Array
     chosen: npt.NDArray[np.intp]
     keys: tuple[Array, ...] = ()
+
+
+class Figures(NamedTuple):
+    """What is expected of the chosen agents: ``float64[n]`` each, NaN where it is unknown or no agent fits."""
+
+    quality: Array
+    cost_usd: Array
+    latency_ms: Array
+    match: Array
+    confidence: Array
+    uncertainty: Array
+
+
+class Expectations(NamedTuple):
+    """What is expected of every agent for every request: arrays of shape (n, N), NaN for a cost that is unknown."""
+
+    allowed: Mask
+    quality: Array
+    cost_usd: Array
+    match: Array
 
 
 def decide(
@@ -100,12 +121,13 @@ def decide(
     return decisions
 
 
-def expected_quality(snapshot: Snapshot, match: Array, candidates: Mask) -> Array:
-    """The agents' posterior means, discounted by match; ``float64[n, N]``, see the module's formula."""
-    settings = snapshot.settings
+def expected_quality(snapshot: Snapshot, requests: RequestBatch, match: Array, candidates: Mask) -> Array:
+    """What the model or the agents' own records promise, discounted by match; ``float64[n, N]``, see the formula."""
+    settings, predictor = snapshot.settings, snapshot.predictor
+    base = snapshot.quality if predictor is None else predictor.quality(requests, snapshot.quality)
     over = match if np.logical_and.reduce(candidates) else match[:, candidates]
     if over.shape[1] == 0:
-        return np.broadcast_to(snapshot.quality, match.shape)
+        return np.broadcast_to(base, match.shape)
     best = np.maximum.reduce(over, axis=1, keepdims=True)
     spread = np.maximum(best - np.minimum.reduce(over, axis=1, keepdims=True), settings.match_spread)
     shortfall = best - match
@@ -114,7 +136,9 @@ def expected_quality(snapshot: Snapshot, match: Array, candidates: Mask) -> Arra
         # Agents that are no candidates may lie outside the range; their figure is only ever shown, never chosen.
         np.maximum(shortfall, 0.0, out=shortfall)
         np.minimum(shortfall, settings.match_discount, out=shortfall)
-    quality: Array = snapshot.quality * (1.0 - shortfall)
+    if predictor is not None:
+        shortfall *= predictor.discount
+    quality: Array = base * (1.0 - shortfall)
     return quality
 
 
@@ -122,7 +146,7 @@ def _decide_block(
     requests: RequestBatch, snapshot: Snapshot, objective: str, constraints: Constraints, candidates: Mask
 ) -> _Trace:
     match = snapshot.match(requests.embeddings)
-    quality = expected_quality(snapshot, match, candidates)
+    quality = expected_quality(snapshot, requests, match, candidates)
     cost_usd = snapshot.estimated_cost_usd(requests)
     allowed = limits.feasible(
         candidates, constraints, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, quality=quality
@@ -179,10 +203,12 @@ class Decisions:
     def row(self, row: int) -> explain.Row:
         """What was computed for request `row`."""
         trace = self._trace
+        allowed = trace.allowed[row]
         return explain.Row(
             snapshot=self.snapshot, objective=self.objective, share=good_enough_share(self.snapshot, self.constraints),
-            chosen=int(self.chosen[row]), allowed=trace.allowed[row], eligible=trace.eligible[row],
-            keys=tuple(key[row] for key in trace.keys), quality=trace.quality[row],
+            chosen=int(self.chosen[row]), allowed=allowed,
+            eligible=allowed if trace.eligible is trace.allowed else trace.eligible[row],
+            keys=tuple([key[row] for key in trace.keys]), quality=trace.quality[row],
             cost_usd=trace.cost_usd[row], match=trace.match[row],
         )  # fmt: skip
 
@@ -190,6 +216,36 @@ class Decisions:
         """(expected quality, estimated cost in USD or NaN, match) of one agent for request `row`."""
         trace = self._trace
         return float(trace.quality[row, agent]), float(trace.cost_usd[row, agent]), float(trace.match[row, agent])
+
+    def expectations(self) -> Expectations:
+        """Of all agents, for plans over many requests or with several agents; not to be written to."""
+        trace = self._trace
+        return Expectations(trace.allowed, trace.quality, trace.cost_usd, trace.match)
+
+    def chosen_figures(self) -> Figures:
+        """Of every request at once what `Decision` tells of one, for whoever reads thousands."""
+        snapshot, trace = self.snapshot, self._trace
+        rows, agents = np.arange(len(self)), np.maximum(self.chosen, 0)
+        quality, prior = trace.quality[rows, agents], snapshot.quality[agents]
+        bar = bar_index(self.quality_bar)
+        reach = snapshot.meets_bar[agents, bar]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            confidence = np.where(prior > 0.0, reach * quality / prior, reach)
+        uncertainty = np.ones(len(self)) if snapshot.interval is None else snapshot.interval.width(quality)
+        if snapshot.predictor is not None:
+            covered = snapshot.predictor.covered[agents]
+            confidence = np.where(covered, snapshot.predictor.reach(quality, bar), confidence)
+            if (interval := snapshot.predictor.model.interval) is not None:
+                uncertainty = np.where(covered, interval.width(quality), uncertainty)
+        columns = (quality, trace.cost_usd[rows, agents], snapshot.latency_ms[agents], trace.match[rows, agents],
+                   confidence, uncertainty)  # fmt: skip
+        return Figures._make(np.where(self.chosen < 0, np.nan, column) for column in columns)
+
+    @property
+    def quality_bar(self) -> float:
+        """What confidence refers to: ``min_quality`` where given, else the deployment's bar."""
+        asked = self.constraints.min_quality
+        return self.snapshot.settings.quality_bar if asked is None else asked
 
     def exclusions(self, row: int) -> dict[str, str]:
         """Why each agent that may not serve request `row` may not."""
@@ -231,6 +287,11 @@ class Decision:
         self.decision_id: str | None = None
 
     @property
+    def batch(self) -> Decisions:
+        """All the decisions it was made with."""
+        return self._batch
+
+    @property
     def agent_name(self) -> str:
         """The chosen agent."""
         return self._batch.snapshot.names[self._agent]
@@ -267,32 +328,36 @@ class Decision:
 
     @property
     def quality_bar(self) -> float:
-        """What confidence refers to: ``min_quality`` where given, else the deployment's bar."""
-        asked = self._batch.constraints.min_quality
-        return self._batch.snapshot.settings.quality_bar if asked is None else asked
+        """What confidence refers to; see `Decisions.quality_bar`."""
+        return self._batch.quality_bar
 
     @property
     def confidence(self) -> float:
         """Probability that the answer's quality reaches `quality_bar`.
 
-        From the agent's own record (a Beta-binomial posterior per bar), lowered as its expected quality is by match.
+        From the model that predicted the quality, calibrated; without one from the agent's own record (a Beta-binomial
+        posterior per bar), lowered as its expected quality is by match.
         """
         snapshot, agent = self._batch.snapshot, self._agent
+        bar = bar_index(self.quality_bar)
+        if snapshot.predictor is not None and snapshot.predictor.covered[agent]:
+            return float(snapshot.predictor.reach(self.expected_quality, bar))
         prior = float(snapshot.quality[agent])
         if prior <= 0.0:
-            return float(snapshot.meets_bar[agent, bar_index(self.quality_bar)])
-        return float(snapshot.meets_bar[agent, bar_index(self.quality_bar)]) * self.expected_quality / prior
+            return float(snapshot.meets_bar[agent, bar])
+        return float(snapshot.meets_bar[agent, bar]) * self.expected_quality / prior
 
     @property
     def uncertainty(self) -> float:
         """Width of the conformal interval for the answer's quality, in [0, 1]; 1 without calibration data."""
-        interval = self._batch.snapshot.interval
+        interval = self._batch.snapshot.interval_of(self._agent)
         return 1.0 if interval is None else float(interval.width(self.expected_quality))
 
     @property
     def model(self) -> str | None:
         """Which trained weights predicted the quality; None: the agent's own record did."""
-        return None
+        predictor = self._batch.snapshot.predictor
+        return predictor.model.name if predictor is not None and predictor.covered[self._agent] else None
 
     @property
     def reasoning(self) -> str:
@@ -311,19 +376,21 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything about the decision as JSON-ready fields, named as the documents name them."""
+        row, limit = self._batch.row(self._row), self._batch.snapshot.settings.max_alternatives
+        mine = row.figures(self._agent)
         return {
             "decision_id": self.decision_id,
             "agent_name": self.agent_name,
             "confidence": self.confidence,
             "uncertainty": self.uncertainty,
-            "estimated_cost": self.estimated_cost,
-            "estimated_latency_ms": self.estimated_latency_ms,
-            "expected_quality": self.expected_quality,
-            "similarity_score": self.similarity_score,
+            "estimated_cost": known(mine.cost_usd),
+            "estimated_latency_ms": known(mine.latency_ms),
+            "expected_quality": mine.quality,
+            "similarity_score": mine.match,
             "objective": self.objective,
             "model": self.model,
-            "reasoning": self.reasoning,
-            "alternatives": [a.to_dict() for a in self.alternatives],
+            "reasoning": explain.reasoning(row),
+            "alternatives": [a.to_dict() for a in explain.alternatives(row, limit)],
         }
 
     def __repr__(self) -> str:

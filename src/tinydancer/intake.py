@@ -16,6 +16,7 @@ from tinydancer import validation as check
 from tinydancer.config import EmbedderSettings
 from tinydancer.embedding.base import Embedder, estimated_tokens
 from tinydancer.errors import InvalidInputError
+from tinydancer.model.surface import surface_features
 from tinydancer.types import Constraints, EmbeddingSpace, RequestBatch
 from tinydancer.validation import FloatVector
 
@@ -33,8 +34,12 @@ def one_request(
     embedder: Callable[[], Embedder],
     space: EmbeddingSpace,
     max_chars: int,
+    surface: bool = False,
 ) -> RequestBatch:
-    """A batch of one, from a text, a vector, or both; `embedder` is asked for only if there is no vector."""
+    """A batch of one, from a text, a vector, or both; `embedder` is asked for only if there is no vector.
+
+    With `surface`, the facts of the text that trained models read are looked up too.
+    """
     if text is not None:
         check.request_text(text, max_chars=max_chars)
     tokens = UNKNOWN_INPUT_TOKENS
@@ -47,7 +52,7 @@ def one_request(
         tokens = counts[0]
     else:
         raise InvalidInputError("Neither a request nor an embedding is given; expected one of them.")
-    return _batch(vectors, np.array([tokens]), sizes)
+    return _batch(vectors, np.array([tokens]), sizes, (text,) if surface and text is not None else None)
 
 
 def many_requests(
@@ -58,6 +63,7 @@ def many_requests(
     embedder: Callable[[], Embedder],
     space: EmbeddingSpace,
     max_chars: int,
+    surface: bool = False,
 ) -> RequestBatch:
     """A batch from texts, vectors, or both; the first that cannot be used is named by its number, counted from 1."""
     if isinstance(texts, str):
@@ -69,15 +75,16 @@ def many_requests(
             check.request_text(text, max_chars=max_chars)
         except InvalidInputError as error:
             raise type(error)(f"Request number {number}: {error.message}", hint=error.hint) from None
+    facts_of = texts if surface else None
     if embeddings is None:
         vectors, tokens = embedder().embed(texts or ())
-        return _batch(vectors, tokens, sizes)
+        return _batch(vectors, tokens, sizes, facts_of)
     vectors = _unit_rows(embeddings, space)
     if texts is None:
         return _batch(vectors, np.full(len(vectors), UNKNOWN_INPUT_TOKENS), sizes)
     if len(texts) != len(vectors):
         raise InvalidInputError(f"{len(texts)} requests and {len(vectors)} embeddings are given; expected as many.")
-    return _batch(vectors, estimated_tokens(texts), sizes)
+    return _batch(vectors, estimated_tokens(texts), sizes, facts_of)
 
 
 def _unit_rows(embeddings: npt.ArrayLike, space: EmbeddingSpace) -> FloatVector:
@@ -96,10 +103,16 @@ def _unit_rows(embeddings: npt.ArrayLike, space: EmbeddingSpace) -> FloatVector:
     return np.array(checked, dtype=np.float32).reshape(len(checked), space.dim)
 
 
-def _batch(vectors: FloatVector, tokens: npt.NDArray[np.float64], sizes: Mapping[str, float]) -> RequestBatch:
+def _batch(
+    vectors: FloatVector,
+    tokens: npt.NDArray[np.float64],
+    sizes: Mapping[str, float],
+    texts: Sequence[str] | None = None,
+) -> RequestBatch:
     if "input_tokens" in sizes:
         tokens = np.full(len(vectors), sizes["input_tokens"])
-    return RequestBatch(vectors, tokens, sizes.get("cached_input_tokens", 0.0), sizes.get("output_tokens"))
+    surface = None if texts is None else surface_features(texts)
+    return RequestBatch(vectors, tokens, sizes.get("cached_input_tokens", 0.0), sizes.get("output_tokens"), surface)
 
 
 def pop_sizes(limits: dict[str, Any]) -> dict[str, float]:

@@ -7,6 +7,7 @@ keyed by the store's version.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -22,13 +23,17 @@ import numpy.typing as npt
 
 from tinydancer import intake, learn
 from tinydancer import validation as check
+from tinydancer.abilities import AbilityState, GradedAnswer, pack_features
 from tinydancer.config import Settings
 from tinydancer.decide import Decision, Decisions, decide
 from tinydancer.embedding.base import Embedder
-from tinydancer.errors import InvalidInputError
+from tinydancer.errors import ArtifactError, InvalidInputError, NotFoundError
 from tinydancer.model.conformal import ConformalInterval, conformal_quantile
+from tinydancer.model.quality import KIND as QUALITY_MODEL
+from tinydancer.model.quality import AgentProfile, QualityModel
+from tinydancer.models import open_model
 from tinydancer.prices import agents_from_price_list
-from tinydancer.snapshot import Snapshot, build_snapshot
+from tinydancer.snapshot import AgentEstimate, Predictor, Snapshot, build_snapshot
 from tinydancer.store.base import DecisionRow, Store, StoreVersion
 from tinydancer.store.opening import open_store
 from tinydancer.types import (
@@ -44,6 +49,13 @@ from tinydancer.validation import FloatVector
 CALIBRATION_ROWS = 1000
 """How many of the latest judged decisions calibrate the conformal interval."""
 COVERAGE = 0.9
+LEARN_AT_ONCE = 2_000
+"""Outcomes read at a time to learn from."""
+KEEP_AFTER = 100
+"""How many outcomes may be learned from before what was learned is written down."""
+TRUSTED_ANSWERS = 10.0
+"""Judged answers after which a model knows an agent half by its answers and half by its capabilities."""
+USUAL_INPUT_TOKENS = 250.0
 EMBED_AT_ONCE = 64
 """Agents embedded in one call when many are registered; remote embedders limit it, and progress is shown by it."""
 
@@ -74,6 +86,17 @@ class _Cache:
     read_at: float
     agents: tuple[Agent, ...]
     snapshot: Snapshot
+    learning: _Learning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Learning:
+    """The model that decides, and what it learned here: up to which outcome, and up to which that was written down."""
+
+    model: QualityModel
+    state: AbilityState
+    up_to: int
+    kept_up_to: int
 
 
 class TinyDancer:
@@ -358,11 +381,12 @@ class TinyDancer:
         objective = objective_of(optimize_for)
         sizes = intake.pop_sizes(limits)
         allowed = intake.constraints_of(constraints, limits)
+        snapshot = self.snapshot()
         batch = intake.one_request(
             request, embedding, sizes, embedder=self._get_embedder, space=self.space,
-            max_chars=self.settings.max_request_chars,
+            max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
         )  # fmt: skip
-        decisions = decide(batch, self.snapshot(), now=self._clock(), objective=objective, constraints=allowed)
+        decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
         return self._remember(decisions, batch, None if request is None else (request,))[0]
 
     def route_batch(
@@ -381,11 +405,12 @@ class TinyDancer:
         objective = objective_of(optimize_for)
         sizes = intake.pop_sizes(limits)
         allowed = intake.constraints_of(constraints, limits)
+        snapshot = self.snapshot()
         batch = intake.many_requests(
             requests, embeddings, sizes, embedder=self._get_embedder, space=self.space,
-            max_chars=self.settings.max_request_chars,
+            max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
         )  # fmt: skip
-        decisions = decide(batch, self.snapshot(), now=self._clock(), objective=objective, constraints=allowed)
+        decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
         return self._remember(decisions, batch, requests)
 
     # -- outcomes --------------------------------------------------------------------------------------------------
@@ -456,6 +481,22 @@ class TinyDancer:
             return cache.snapshot
         return self._refresh()
 
+    def reload_model(self) -> str | None:
+        """Read the active model again, whatever the store's version says; the name of its weights, None without one.
+
+        Nothing waits for it: requests that are being decided go on with the snapshot they began with, whole, and those
+        that come after see the new one. It is needed after a file was replaced in place only; `use_model` and other
+        changes through the store are seen by themselves.
+        """
+        with self._lock:
+            self._cache = None
+        predictor = self.snapshot().predictor
+        return None if predictor is None else predictor.model.name
+
+    def _keeps_features(self, snapshot: Snapshot) -> bool:
+        """Whether facts of the texts are needed: to predict, or to learn from later."""
+        return snapshot.predictor is not None or self.settings.record_features
+
     def _refresh(self) -> Snapshot:
         with self._lock:
             cache, now = self._cache, self._clock()
@@ -476,18 +517,78 @@ class TinyDancer:
         agents = cache.agents if cache is not None and same_agents else tuple(self.store.list_agents())
         stats = self.store.agent_stats()
         tokens = self.settings.decisions.default_output_tokens
+        estimates = {
+            a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens) for a in agents
+        }
+        learning = self._learned(cache if same_agents else None, agents, estimates)
         snapshot = build_snapshot(
             agents,
-            {
-                a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens)
-                for a in agents
-            },
+            estimates,
             version=f"{version.registry}.{version.outcomes}",
             space=self.space,
             settings=self.settings.decisions,
             interval=self._interval(),
+            predictor=None if learning is None else _predictor(learning, agents, estimates),
         )
-        return _Cache(version.registry, version.outcomes, now, agents, snapshot)
+        return _Cache(version.registry, version.outcomes, now, agents, snapshot, learning)
+
+    def _learned(
+        self, cache: _Cache | None, agents: Sequence[Agent], estimates: Mapping[str, AgentEstimate]
+    ) -> _Learning | None:
+        """The active model with all that the recorded outcomes taught it; None if none is active."""
+        if cache is not None:  # the registry's version, which every change of the models moves, is the same
+            learning = cache.learning
+        else:
+            model = self._active_model()
+            learning = None if model is None else self._begun(model)
+        if learning is None:
+            return None
+        by_name = {agent.name: agent for agent in agents}
+        state, up_to = learning.state.without(by_name), learning.up_to
+        answered = {name: estimates[name].graded_answers for name in state.names}
+        if any(learned > answered[name] for name, learned in state.learned(learning.model).items()):
+            # An agent was removed and another registered under its name: nothing of the old one's is to count.
+            state, up_to = AbilityState(), 0
+        while True:
+            rows = self.store.graded_features(up_to, LEARN_AT_ONCE)
+            if not rows:
+                break
+            answers = [GradedAnswer(r.agent_name, r.quality, r.features) for r in rows if r.agent_name in by_name]
+            before = _without_answers(estimates, by_name, answers)
+            profiles = {name: _profile(by_name[name], estimate) for name, estimate in before.items()}
+            state = state.extended(learning.model, answers, profiles.__getitem__)
+            up_to = rows[-1].outcome_id
+            if len(rows) < LEARN_AT_ONCE:
+                break
+        kept = learning.kept_up_to
+        if up_to - kept >= KEEP_AFTER and self.store.save_ability_state(
+            str(learning.model.sha256), up_to, state.to_bytes()
+        ):
+            kept = up_to
+        return _Learning(learning.model, state, up_to, kept)
+
+    def _active_model(self) -> QualityModel | None:
+        row = self.store.active_model(QUALITY_MODEL)
+        while row is not None:
+            try:
+                return open_model(self.store, row)
+            except NotFoundError:
+                # Somebody removed it after we asked which one decides: ask again.
+                now = self.store.active_model(QUALITY_MODEL)
+                if now == row:
+                    raise
+                row = now
+        return None
+
+    def _begun(self, model: QualityModel) -> _Learning:
+        """A model with what was written down of its learning."""
+        self.space.require(model.space, f"The model {model.name}")
+        stored = self.store.ability_state(str(model.sha256))
+        if stored is not None:
+            # What cannot be read is learned again: the outcomes are all there.
+            with contextlib.suppress(ArtifactError):
+                return _Learning(model, AbilityState.from_bytes(stored[1]), stored[0], stored[0])
+        return _Learning(model, AbilityState(), 0, 0)
 
     def _interval(self) -> ConformalInterval | None:
         residuals = self.store.recent_residuals(CALIBRATION_ROWS)
@@ -522,11 +623,15 @@ class TinyDancer:
         made = list(decisions)
         share = self.settings.recorded_share
         rows = []
+        keeps_features = self._keeps_features(decisions.snapshot)
         for i, decision in enumerate(made):
             if decision is None or (share < 1.0 and self._draw() >= share):
                 continue
             decision.decision_id = self._new_id(decision.decided_at)
             text = requests[i] if requests is not None and self.settings.record_requests else None
+            features = None
+            if keeps_features:
+                features = pack_features(batch.embeddings[i], None if batch.surface is None else batch.surface[i])
             rows.append(
                 DecisionRow(
                     decision_id=decision.decision_id, decided_at=decision.decided_at, agent_name=decision.agent_name,
@@ -535,6 +640,7 @@ class TinyDancer:
                     estimated_cost_usd=decision.estimated_cost, estimated_latency_ms=decision.estimated_latency_ms,
                     similarity_score=decision.similarity_score, input_tokens=float(batch.input_tokens[i]),
                     constraints=decisions.constraints.to_dict(), model=decision.model, request=text,
+                    features=features,
                 )
             )  # fmt: skip
         if rows:
@@ -556,6 +662,47 @@ class TinyDancer:
         # The system's randomness, not a generator in this process: after a fork two of those would repeat each other.
         tail = os.urandom(10) if self._random is None else self._random.randbytes(10)
         return f"{int(now * 1000):012x}{tail.hex()}"
+
+
+def _profile(agent: Agent, estimate: AgentEstimate) -> AgentProfile:
+    """What a model is told of an agent that it does not know."""
+    usual = agent.cost.estimate_usd(USUAL_INPUT_TOKENS, estimate.output_tokens)
+    stated = None if agent.quality_score is None and not estimate.graded_answers else estimate.quality
+    return AgentProfile(name=agent.name, stated_quality=stated, usual_cost_usd=usual)
+
+
+def _without_answers(
+    estimates: Mapping[str, AgentEstimate], agents: Mapping[str, Agent], answers: Sequence[GradedAnswer]
+) -> dict[str, AgentEstimate]:
+    """The estimates as they were before these answers, which a model is about to learn from: none is to count twice.
+
+    So a process that sees outcomes one by one and one that reads them all at once come to believe the same.
+    """
+    before = {}
+    for name in {answer.agent_name for answer in answers}:
+        now, own = estimates[name], [answer.quality for answer in answers if answer.agent_name == name]
+        stated = agents[name].quality_score is not None
+        strength = learn.STATED_STRENGTH if stated else learn.UNSTATED_STRENGTH
+        rest = max(0, now.graded_answers - len(own))
+        quality = (now.quality * (strength + now.graded_answers) - sum(own)) / (strength + rest)
+        before[name] = dataclasses.replace(now, quality=min(1.0, max(0.0, quality)), graded_answers=rest)
+    return before
+
+
+def _predictor(learning: _Learning, agents: Sequence[Agent], estimates: Mapping[str, AgentEstimate]) -> Predictor:
+    ordered = sorted(agents, key=lambda a: a.name)  # as in the snapshot
+    beliefs = learning.state.over(learning.model, [_profile(a, estimates[a.name]) for a in ordered])
+    # The weights learned from answers of language models; what a calculator or a person is good at, they cannot know.
+    covered = [a.agent_type == "llm" or learning.model.row(a.name) is not None for a in ordered]
+    columns = (
+        beliefs.mean.astype(np.float32),
+        np.array(covered, dtype=np.bool_),
+        np.where(covered, TRUSTED_ANSWERS / (TRUSTED_ANSWERS + beliefs.outcomes), 1.0),
+    )
+    for column in columns:
+        column.setflags(write=False)
+    abilities, mask, discount = columns
+    return Predictor(model=learning.model, abilities=abilities, covered=mask, discount=discount)
 
 
 _MEASURED = ("success", "quality", "latency_ms", "cost_usd", "input_tokens", "output_tokens", "occurred_at")

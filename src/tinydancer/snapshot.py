@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tinydancer import validation as check
 from tinydancer.model.conformal import ConformalInterval
+from tinydancer.model.quality import QualityModel, expected
 from tinydancer.types import Agent, EmbeddingSpace, RequestBatch
 from tinydancer.validation import FloatVector
 
@@ -105,6 +106,40 @@ class AgentEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """A trained model over the agents of a snapshot.
+
+    Attributes
+    ----------
+    model
+        The weights.
+    abilities
+        ``float32[N, k + 1]``: what is believed of each agent now.
+    covered
+        ``bool[N]``: agents whose quality the model predicts; the others keep their own record.
+    discount
+        ``float64[N]``: share of the match discount that applies. A model that saw an agent answer knows what the agent
+        is good at; of one that it never saw, only the capabilities tell.
+    """
+
+    model: QualityModel
+    abilities: FloatVector
+    covered: Mask
+    discount: Array
+
+    def quality(self, requests: RequestBatch, otherwise: Array) -> Array:
+        """Expected quality before any match, ``float64[n, N]``; `otherwise` holds that of agents not covered."""
+        phi = self.model.represent(requests.embeddings, requests.surface)
+        return np.where(self.covered, expected(phi, self.abilities), otherwise)
+
+    def reach(self, quality: npt.ArrayLike, bar: int) -> Array:
+        """Calibrated probability that an answer of an expected quality reaches a bar; shape of `quality`."""
+        shift, slope = self.model.bars[bar].tolist()
+        q = np.clip(np.asarray(quality, dtype=np.float64), 1e-6, 1.0 - 1e-6)
+        return np.asarray(1.0 / (1.0 + np.exp(-(shift + slope * np.log(q / (1.0 - q))))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """N agents as columns. Build it with `build_snapshot`.
 
@@ -132,6 +167,8 @@ class Snapshot:
         ``float64[N, 21]``.
     interval
         Conformal interval for quality, or None without calibration data.
+    predictor
+        Trained weights and what they need to predict each request's quality; None without.
     """
 
     version: str
@@ -155,6 +192,7 @@ class Snapshot:
     meets_bar: Array
     graded_answers: npt.NDArray[np.intp]
     interval: ConformalInterval | None = None
+    predictor: Predictor | None = None
     _aligned: bool = field(default=False, repr=False)
 
     def __len__(self) -> int:
@@ -192,6 +230,13 @@ class Snapshot:
             cost += self.fixed_usd + self.output_usd * requests.output_tokens
         return cost
 
+    def interval_of(self, agent: int) -> ConformalInterval | None:
+        """The conformal interval of one agent's quality: its model's where one covers it and brings one."""
+        predictor = self.predictor
+        if predictor is not None and predictor.model.interval is not None and predictor.covered[agent]:
+            return predictor.model.interval
+        return self.interval
+
     def required_words(self, required: Sequence[str]) -> npt.NDArray[np.uint64] | None:
         """The bits of `required`, or None if no agent knows one of the words."""
         words = np.zeros(self.capability_bits.shape[1], np.uint64)
@@ -211,6 +256,7 @@ def build_snapshot(
     space: EmbeddingSpace,
     settings: DecisionSettings,
     interval: ConformalInterval | None = None,
+    predictor: Predictor | None = None,
 ) -> Snapshot:
     """Columns from agents; the order in which they come does not matter.
 
@@ -247,7 +293,7 @@ def build_snapshot(
         array.setflags(write=False)
     return Snapshot(
         version=version, space=space, settings=settings, names=tuple(a.name for a in ordered), agents=ordered,
-        vocabulary=vocabulary, interval=interval,
+        vocabulary=vocabulary, interval=interval, predictor=predictor,
         _aligned=bool(np.array_equal(index, np.arange(count))), **columns,
     )  # fmt: skip
 

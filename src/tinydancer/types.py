@@ -470,12 +470,15 @@ class RequestBatch:
         How many of them the provider has in its cache; one number for all.
     output_tokens
         Tokens each answer is expected to have; None takes each agent's own expectation.
+    surface
+        ``float32[n, F]``: facts of the texts, for models that read them; None without texts, or without such a model.
     """
 
     embeddings: FloatVector
     input_tokens: npt.NDArray[np.float64]
     cached_input_tokens: float = 0.0
     output_tokens: float | None = None
+    surface: FloatVector | None = None
 
     def __len__(self) -> int:
         return int(self.embeddings.shape[0])
@@ -483,8 +486,9 @@ class RequestBatch:
     def rows(self, start: int, stop: int) -> RequestBatch:
         """The requests from `start` up to `stop`, as views."""
         return RequestBatch(
-            self.embeddings[start:stop], self.input_tokens[start:stop], self.cached_input_tokens, self.output_tokens
-        )
+            self.embeddings[start:stop], self.input_tokens[start:stop], self.cached_input_tokens, self.output_tokens,
+            None if self.surface is None else self.surface[start:stop],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,10 @@ record_decisions: true
 # Whether the text of a request is stored with its decision.
 record_requests: false
 
+# Whether a request's vector and facts of its text (0.8 KB) are stored with its decision although no model is in use, so
+# that one can be trained on them later. With a model in use they always are: it learns from them.
+record_features: false
+
 # Longest request accepted, in characters (400,000 are about 100,000 tokens).
 max_request_chars: 400000
 
