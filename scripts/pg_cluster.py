@@ -3,6 +3,7 @@
 In: a directory. Out: a running server that nobody else uses, and its connection string. It listens on a socket in the
 directory, and on TCP only if asked to, then on 127.0.0.1 and a free port. PostgreSQL refuses to run as root, so root
 hands the directory to an unprivileged user. Only the server whose pid stands in the directory is ever stopped.
+Servers in a `scratch_folder` end with the process that made it, even one that is killed.
 
     python scripts/pg_cluster.py start .pg          # prints the connection string, writes it to .pg/dsn
     python scripts/pg_cluster.py status .pg
@@ -23,7 +24,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,6 +208,8 @@ class Cluster:
             identity = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups")
             command = ["setpriv", *identity, "--", *command]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        # A virtual environment that comes first on the PATH would be PL/Python's, with all that is in it.
+        environment["PATH"] = os.defpath
         # Not pipes: the server would inherit them, and waiting for their end would be waiting for the server's.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             done = subprocess.run(
@@ -222,6 +226,34 @@ class Cluster:
 def cluster_at(directory: str | Path, *, pg_config: str | None = None) -> Cluster:
     """The cluster of a directory, which need not exist yet."""
     return Cluster(Path(directory).resolve(), find_bindir(pg_config), _server_user())
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A folder that a server's user may enter; with the block, or with this process, it goes, and every server in it.
+
+    Another process sees to that. Its standard input is a pipe whose other end only this one holds, so that it reads the
+    end of it however this one ends.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o755)
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", __file__, "clear", str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+        start_new_session=True,  # out of reach of what a terminal sends to us
+    )  # fmt: skip
+    try:
+        yield folder
+    finally:
+        watcher.communicate()
+
+
+def clear(folder: Path) -> None:
+    """Stops every server whose cluster lies in the folder, and deletes the folder."""
+    for options in list(folder.rglob("postmaster.opts")):  # before the first of them is deleted
+        program = options.read_text(encoding="utf-8").partition(' "')[0]
+        Cluster(options.parent.parent, Path(program).parent, _server_user()).remove()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_bindir(pg_config: str | None = None) -> Path:
@@ -243,23 +275,28 @@ def find_bindir(pg_config: str | None = None) -> Path:
     )
 
 
-def ensure_packages(version: int = 15) -> list[str]:
+def ensure_packages(version: int | None = None) -> list[str]:
     """Installs Debian's PostgreSQL server and PL/Python where they are missing; which were installed.
+
+    Parameters
+    ----------
+    version
+        The major version; by default the newest that is installed, and where none is, the newest that apt offers.
 
     Raises
     ------
     ClusterError
         If they are missing and cannot be installed, with the command that would.
     """
-    lib = Path(f"/usr/lib/postgresql/{version}")
-    missing = [] if (lib / "bin" / "initdb").is_file() else [f"postgresql-{version}"]
-    if not (lib / "lib" / "plpython3.so").is_file():
-        missing.append(f"postgresql-plpython3-{version}")
+    if version is None:
+        installed = [int(_version_of(path.parent)) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+        version = max(installed, default=None)
+    missing = ["postgresql", "postgresql-plpython3-VERSION"] if version is None else _missing_packages(version)
     if not missing:
         return []
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    install = ["apt-get", "install", "--yes", "--no-install-recommends"]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise ClusterError(f"Missing: {', '.join(missing)}. Run as root: {' '.join(command)}")
+        raise ClusterError(f"Missing: {', '.join(missing)}. Run as root: {' '.join((*install, *missing))}")
     # Debian would make and start a cluster of its own; the one in the directory is enough.
     config = Path("/etc/postgresql-common/createcluster.conf")
     ours = not config.exists()
@@ -270,14 +307,34 @@ def ensure_packages(version: int = 15) -> list[str]:
     try:
         # Where a file stands already, dpkg keeps it instead of asking.
         keep = ["-o", "Dpkg::Options::=--force-confold"]
-        for step in (["apt-get", "update"], command[:2] + keep + command[2:]):
-            done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise ClusterError(f"{' '.join(step)} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+        _asked(["apt-get", "update"], environment)
+        if version is None:
+            # One package for each version; the server of that version comes with it.
+            names = _asked(["apt-cache", "search", "--names-only", r"^postgresql-plpython3-[0-9]+$"], environment)
+            offered = [int(number) for number in re.findall(r"^postgresql-plpython3-(\d+) ", names, re.MULTILINE)]
+            if not offered:
+                raise ClusterError("apt offers no postgresql-plpython3; install PostgreSQL with PL/Python by hand.")
+            missing = _missing_packages(max(offered))
+        _asked([*install, *keep, *missing], environment)
     finally:
         if ours:
             config.unlink(missing_ok=True)
     return missing
+
+
+def _missing_packages(version: int) -> list[str]:
+    lib = Path(f"/usr/lib/postgresql/{version}")
+    missing = [] if (lib / "bin" / "initdb").is_file() else [f"postgresql-{version}"]
+    if not (lib / "lib" / "plpython3.so").is_file():
+        missing.append(f"postgresql-plpython3-{version}")
+    return missing
+
+
+def _asked(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ClusterError(f"{' '.join(command)} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    return done.stdout
 
 
 def _bindir_of(pg_config: str) -> Path:
@@ -339,7 +396,11 @@ def _doubled(value: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 if all is well, 1 if not, 3 from ``status`` if the server does not run."""
     parser = argparse.ArgumentParser(description="A private PostgreSQL cluster in a directory.")
-    parser.add_argument("action", choices=("start", "stop", "status"))
+    parser.add_argument(
+        "action",
+        choices=("start", "stop", "status", "clear"),
+        help="clear waits for the end of its input, then stops what runs in the directory and deletes it",
+    )
     parser.add_argument("directory")
     parser.add_argument("--pg-config", help="the pg_config of the PostgreSQL to use; the newest one by default")
     parser.add_argument("--tcp", action="store_true", help="listen on 127.0.0.1, too, on a free port")
@@ -348,6 +409,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ensure-packages", action="store_true", help="install Debian's packages where missing")
     given = parser.parse_args(arguments)
     try:
+        if given.action == "clear":
+            sys.stdin.buffer.read()
+            clear(Path(given.directory))
+            return 0
         if given.ensure_packages:
             ensure_packages()
         cluster = cluster_at(given.directory, pg_config=given.pg_config)

@@ -149,14 +149,13 @@ def extension_folder() -> Path:
 
 def extension_files(modules: Path, version: str = __version__) -> dict[str, str]:
     """Name to text of what lies in ``SHAREDIR/extension``."""
-    from tinydancer.store.pg_migrations import installation_sql
+    from tinydancer.store.pg_migrations import adopting_sql
     from tinydancer.store.pg_queries import ROLES_FILE
 
     folder = extension_folder()
     parts = [
         '\\echo Use "CREATE EXTENSION tiny_dancer CASCADE" to load this file. \\quit\n',
-        "CREATE SCHEMA tiny_dancer;\n",
-        installation_sql(),
+        adopting_sql(),
         ROLES_FILE.read_text(encoding="utf-8"),
         *(path.read_text(encoding="utf-8") for path in sorted((folder / "functions").glob("*.sql"))),
     ]
