@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo postgres postgres-stop test test-fast lint types format bench docs embedder lock clean
+.PHONY: help setup demo postgres postgres-stop test test-fast lint types format bench eval docs embedder model lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,11 +42,18 @@ format: setup ## Repair what style and formatting can repair by themselves
 bench: setup ## Measure speed and memory, as medians
 	@$(PY) bench/run.py
 
+eval: setup ## Evaluate the quality model on ../shared/data, from seed (EVAL=--quick: in 4 minutes)
+	@$(PY) scripts/evaluate.py $(EVAL)
+
 docs: setup ## Write docs/reference/ anew from the code
 	@$(PY) scripts/generate_reference.py
 
 embedder: setup ## Build the token table of the static embedder anew (downloads the teacher)
 	@$(PY) scripts/build_static_embedder.py
+
+model: setup ## Train the shipped quality model on ../shared/data anew, and write its card
+	@$(PY) scripts/train_quality_model.py $(MODEL)
+	@$(PY) scripts/model_card.py
 
 lock: setup ## Pin the dependencies of pyproject.toml anew (downloads uv)
 	@scripts/lock.sh

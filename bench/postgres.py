@@ -14,11 +14,10 @@ import atexit
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from bench.measure import Effort, Operation, Sampler
 from bench.registry import Place, Row
 from rich.console import Console
 
-from pg_cluster import Cluster, ClusterError, cluster_at, ensure_packages
+from pg_cluster import Cluster, ClusterError, cluster_at, ensure_packages, scratch_folder
 from pg_tree import make_tree
 from tinydancer.cli import postgres_install
 
@@ -43,6 +42,8 @@ SESSIONS = 16
 SECONDS = 2
 """Of one run of pgbench."""
 MANY_BACKENDS = 8
+SHARED_MEMORY = "/dev/zero"
+"""What Linux calls the server's shared memory in the list of mappings."""
 TABLE = "static.safetensors"
 """The mapped file that backends share: the embedder's token table."""
 REPORT = "SELECT ruvector_update_agent_metrics('agent-0007', 300.0, true, 0.8);"
@@ -57,19 +58,20 @@ AT_ONCE = """SELECT count(d.agent_name) FROM (SELECT array_agg(content) AS given
     LATERAL ruvector_batch_route(r.given, 'balanced') AS d"""
 
 
+_CLOSING = ExitStack()
+atexit.register(_CLOSING.close)
+
+
 @cache
 def server() -> Cluster:
     """The server of this run, started when it is first asked for."""
     given = os.environ.get("PG_CONFIG")
     if given is None:
         ensure_packages()
-    folder = Path(tempfile.mkdtemp(prefix="tiny_dancer_bench_"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    folder.chmod(0o755)
+    folder = _CLOSING.enter_context(scratch_folder("tiny_dancer_bench_"))
     private = make_tree(folder / "installation", pg_config=given)
     postgres_install.install(postgres_install.find_server(str(private)))
     cluster = cluster_at(folder / "cluster", pg_config=str(private))
-    atexit.register(cluster.remove)
     cluster.initialise()
     cluster.start()
     return cluster
@@ -192,36 +194,52 @@ def _first_call_ms(sql: str) -> Callable[[Place], Sampler]:
 
 
 def mapped_mb(pid: int, name: str | None = None) -> dict[str, float]:
-    """Rss, Pss and private memory of a process, or of its mappings of one file, from /proc/PID/smaps."""
+    """Rss, Pss and private memory of a process, or of its mappings of one file, from /proc/PID/smaps.
+
+    Without the server's shared memory, which is the same for all of its processes: Rss and Pss would grow with each
+    page of a table that somebody reads.
+    """
     sums = {"Rss": 0.0, "Pss": 0.0, "Private_Clean": 0.0, "Private_Dirty": 0.0}
     path = ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         words = line.split()
         if not words[0].endswith(":"):
             path = words[5] if len(words) > 5 else ""
-        elif words[0][:-1] in sums and (name is None or path.endswith(name)):
+        elif words[0][:-1] in sums and (path != SHARED_MEMORY if name is None else path.endswith(name)):
             sums[words[0][:-1]] += int(words[1]) * 1024 / 1e6
     return {"Rss": sums["Rss"], "Pss": sums["Pss"], "private": sums["Private_Clean"] + sums["Private_Dirty"]}
 
 
-def _growth_mb(measure: str) -> Callable[[Place], Sampler]:
-    """What a backend has more than before its first call, after a hundred decisions by text and by vector."""
+def _growth_mb(measure: str, found: dict[str, float]) -> Callable[[Place], Sampler]:
+    """What one of `MANY_BACKENDS` backends has more than before its first call; every measure of it goes to `found`."""
 
     def prepare(place: Place) -> Sampler:
         dsn = database(material.DIM)
 
         def sample() -> float:
-            with connect(dsn) as connection:
-                connection.execute("SELECT count(content) FROM requests")
-                pid = connection.info.backend_pid
-                before = mapped_mb(pid)[measure]
-                for sql in (BY_TEXT, BY_VECTOR):
-                    connection.execute(sql, {"rows": 100})
-                return mapped_mb(pid)[measure] - before
+            connections = [connect(dsn) for _ in range(MANY_BACKENDS)]
+            try:
+                one = connections[0]
+                one.execute("SELECT count(content) FROM requests")
+                before = mapped_mb(one.info.backend_pid)
+                for connection in connections:
+                    for sql in (BY_VECTOR, BY_TEXT):
+                        connection.execute(sql, {"rows": 100})
+                one.execute(AT_ONCE)
+                after = mapped_mb(one.info.backend_pid)
+            finally:
+                for connection in connections:
+                    connection.close()
+            found.update({key: after[key] - before[key] for key in after})
+            return found[measure]
 
         return sample
 
     return prepare
+
+
+def _last_pss(found: dict[str, float]) -> Callable[[Place], Sampler]:
+    return lambda place: lambda: found["Pss"]
 
 
 def _table_mb(measure: str) -> Callable[[Place], Sampler]:
@@ -295,8 +313,10 @@ def rows() -> list[Row]:
             lambda place: lambda: 1.0, f"{pgbench}, in turn; the project asks for five times the rate")  # fmt: skip
 
     for name, measure, target in (("resident", "Rss", 60.0), ("private", "private", None)):
-        sampled(f"growth of a backend, {name}", _growth_mb(measure), "MB", target, "Pss", _growth_mb("Pss"),
-                 "after 100 decisions by text and 100 by vector, less before the first; /proc/PID/smaps")  # fmt: skip
+        found: dict[str, float] = {}
+        sampled(f"growth of a backend, {name}", _growth_mb(measure, found), "MB", target, "Pss", _last_pss(found),
+                f"one of {MANY_BACKENDS}, after 100 decisions by vector, 100 by text, {BATCH:,} at once, less before "
+                "the first; /proc/PID/smaps without the server's shared memory")  # fmt: skip
     sampled(f"the token table in one of {MANY_BACKENDS} backends, resident", _table_mb("Rss"), "MB", None, "its Pss",
              _table_mb("Pss"), f"{TABLE}, mapped; Pss is its size divided by the backends that share it")  # fmt: skip
 

@@ -1,15 +1,19 @@
 """Writes ``docs/reference/sql.md`` from the COMMENTs of an installed extension, so that the manual is never behind.
 
-In: a connection to a database that has the extension. Out: one page of Markdown. The tests of the extension fail when
-the committed page differs from what this writes.
+In: nothing, or the connection string of a database that has the extension and no pgvector. Out: one page of Markdown.
+Without a database it makes a server of its own, installs the extension as it stands here, and removes both. The tests
+of the extension fail when the committed page differs from what this writes.
 
-    python scripts/sql_reference.py "$(cat .pg/dsn)"
+    python scripts/sql_reference.py
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ Set them as any other: for a session (`SET tiny_dancer.tenant = 'north'`), a rol
 | `tiny_dancer.tenant` | `default` | whose agents, decisions and outcomes are seen and written |
 | `tiny_dancer.record_decisions` | `on` | `on`, `off`, or the share to record; a read-only transaction records none |
 | `tiny_dancer.record_requests` | `off` | whether a request's text is stored with its decision |
+| `tiny_dancer.record_features` | `off` | whether what a model can be trained on is; with a model in use it always is |
 | `tiny_dancer.good_enough` | `0.7` | share of the best expected quality that counts as good enough |
 | `tiny_dancer.quality_bar` | `0.5` | the quality that `confidence` refers to where a request names no `min_quality` |
 | `tiny_dancer.default_output_tokens` | `300` | tokens of an answer, for agents of which nothing is known |
@@ -54,7 +59,7 @@ ROLES = """## Roles
 | --- | --- |
 | `tiny_dancer_reader` | see agents, decisions, outcomes and statistics of its tenant; route with recording off |
 | `tiny_dancer_router` | that, and route with recording, report outcomes |
-| `tiny_dancer_admin` | that, and register, change and remove agents |
+| `tiny_dancer_admin` | that, and register, change and remove agents; load, train, choose and remove models |
 
 The owner of the tables alone may call `ruvector_clear_agents` and `tiny_dancer.set_vector_space`. Grant a role to a
 login role: `GRANT tiny_dancer_router TO my_service`.
@@ -84,11 +89,34 @@ def signature(name: str, arguments: str, result: str) -> str:
     return f"{name}(\n{listed}\n) RETURNS {result}" if listed else f"{name}() RETURNS {result}"
 
 
+@contextmanager
+def own_database() -> Iterator[str]:
+    """A connection string to a new server with the extension, which goes with the block."""
+    import psycopg
+
+    from pg_cluster import cluster_at, ensure_packages, scratch_folder
+    from pg_tree import make_tree
+    from tinydancer.cli import postgres_install
+
+    ensure_packages()
+    with scratch_folder("tiny_dancer_reference_") as folder:
+        server = postgres_install.find_server(str(make_tree(folder / "installation")))
+        postgres_install.install(server)
+        cluster = cluster_at(folder / "cluster", pg_config=server.pg_config)
+        cluster.initialise()
+        cluster.start(fsync=False)
+        with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION tiny_dancer CASCADE")
+        yield cluster.dsn()
+
+
 def main() -> None:
     """Write the page."""
     import psycopg
 
-    with psycopg.connect(sys.argv[1]) as connection:
+    with contextlib.ExitStack() as stack:
+        dsn = sys.argv[1] if len(sys.argv) > 1 else stack.enter_context(own_database())
+        connection = stack.enter_context(psycopg.connect(dsn))
         PAGE.write_text(page(connection), encoding="utf-8")
     sys.stdout.write(f"{PAGE.relative_to(PAGE.parents[2])}\n")
 

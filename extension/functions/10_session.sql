@@ -41,23 +41,54 @@ $body$;
 COMMENT ON FUNCTION tiny_dancer._read(text, jsonb) IS
     'Internal. As _call, for operations that only read; the server refuses them a change.';
 
-CREATE FUNCTION tiny_dancer._route_vector(embedding real[], optimize_for text, constraints jsonb) RETURNS jsonb
+-- PL/Python would make a list of an array, number by number, and NumPy an array of the list, which takes longer than the
+-- decision. A substring of the array's bytes from the first is all of them, which NumPy reads as they lie.
+CREATE FUNCTION tiny_dancer._bytes(vectors real[], first integer DEFAULT 1) RETURNS bytea
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE
+AS 'bytea_substr_no_len';
+COMMENT ON FUNCTION tiny_dancer._bytes(real[], integer) IS
+    'Internal. An array as it lies in the server''s memory.';
+
+CREATE FUNCTION tiny_dancer._route_vector(embedding bytea, optimize_for text, constraints jsonb) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
 return GD["tiny_dancer-@VERSION@"].route_vector(embedding, optimize_for, constraints)
 $body$;
-COMMENT ON FUNCTION tiny_dancer._route_vector(real[], text, jsonb) IS
+COMMENT ON FUNCTION tiny_dancer._route_vector(bytea, text, jsonb) IS
     'Internal. The decision for one vector, or the error.';
 
-CREATE FUNCTION tiny_dancer._route_vectors(embeddings real[], arguments jsonb) RETURNS jsonb
+CREATE FUNCTION tiny_dancer._route_text(request text, optimize_for text, limits jsonb) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
-return GD["tiny_dancer-@VERSION@"].route_vectors(embeddings, arguments)
+return GD["tiny_dancer-@VERSION@"].route_text(request, optimize_for, limits)
 $body$;
-COMMENT ON FUNCTION tiny_dancer._route_vectors(real[], jsonb) IS
-    'Internal. The decisions for the rows of a two-dimensional array, or the error.';
+COMMENT ON FUNCTION tiny_dancer._route_text(text, text, jsonb) IS
+    'Internal. The decision for one text, or the error.';
+
+-- Many decisions as columns: as rows of one JSON value they take longer to write and to read than to make.
+CREATE FUNCTION tiny_dancer._route_many(
+    requests text[],
+    embeddings bytea,
+    ids integer,
+    optimize_for text,
+    limits jsonb,
+    explain boolean,
+    OUT error jsonb, OUT agent_name text[], OUT confidence double precision[], OUT estimated_cost double precision[],
+    OUT estimated_latency text[], OUT estimated_latency_ms double precision[], OUT expected_quality double precision[],
+    OUT similarity_score double precision[], OUT uncertainty double precision[], OUT reasoning text[],
+    OUT alternatives jsonb[], OUT model text[], OUT objective text[], OUT decision_id text[]
+) LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $body$
+if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return (failed, *[None] * 13)
+if optimize_for and optimize_for.strip().casefold() == "total_cost":
+    from tinydancer import plpy_plan
+    return plpy_plan.assign_many(GD["tiny_dancer-@VERSION@"], requests, embeddings, ids, limits, explain)
+return GD["tiny_dancer-@VERSION@"].route_many(requests, embeddings, ids, optimize_for, limits, explain)
+$body$;
+COMMENT ON FUNCTION tiny_dancer._route_many(text[], bytea, integer, text, jsonb, boolean) IS
+    'Internal. The decisions for many texts, or for the rows of a two-dimensional array; or the error.';
 
 CREATE FUNCTION tiny_dancer._embed(content text) RETURNS text
     LANGUAGE plpython3u IMMUTABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

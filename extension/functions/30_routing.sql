@@ -6,7 +6,7 @@ CREATE FUNCTION @extschema@.ruvector_route(
     optimize_for text DEFAULT 'balanced',
     constraints jsonb DEFAULT NULL
 ) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL UNSAFE
-RETURN tiny_dancer._ok(tiny_dancer._route_vector(request_embedding, optimize_for, constraints));
+RETURN tiny_dancer._ok(tiny_dancer._route_vector(tiny_dancer._bytes(request_embedding), optimize_for, constraints));
 COMMENT ON FUNCTION @extschema@.ruvector_route(real[], text, jsonb) IS
     'Chooses the agent for a request given by its vector. optimize_for: balanced, cost, latency, quality or '
     'quality_per_dollar. constraints: max_cost, max_latency_ms, min_quality, required_capabilities, excluded_agents, '
@@ -17,7 +17,8 @@ CREATE FUNCTION @extschema@.ruvector_route(
     optimize_for text DEFAULT 'balanced',
     constraints jsonb DEFAULT NULL
 ) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL UNSAFE
-RETURN tiny_dancer._ok(tiny_dancer._route_vector(request_embedding::real[], optimize_for, constraints));
+RETURN tiny_dancer._ok(
+    tiny_dancer._route_vector(tiny_dancer._bytes(request_embedding::real[]), optimize_for, constraints));
 COMMENT ON FUNCTION @extschema@.ruvector_route(double precision[], text, jsonb) IS
     'As ruvector_route(real[], text, jsonb), for arrays of double precision.';
 
@@ -26,7 +27,8 @@ CREATE FUNCTION @extschema@.ruvector_route(
     optimize_for text DEFAULT 'balanced',
     constraints jsonb DEFAULT NULL
 ) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL UNSAFE
-RETURN tiny_dancer._ok(tiny_dancer._route_vector(request_embedding::real[], optimize_for, constraints));
+RETURN tiny_dancer._ok(
+    tiny_dancer._route_vector(tiny_dancer._bytes(request_embedding::real[]), optimize_for, constraints));
 COMMENT ON FUNCTION @extschema@.ruvector_route(numeric[], text, jsonb) IS
     'As ruvector_route(real[], text, jsonb), for arrays of numeric, such as ARRAY[0.1, 0.2].';
 
@@ -53,12 +55,15 @@ BEGIN ATOMIC
     SELECT d.agent_name, d.confidence, d.estimated_cost, d.estimated_latency, d.estimated_latency_ms,
            d.expected_quality, d.similarity_score, d.uncertainty, d.reasoning, d.alternatives, d.model,
            d.objective, d.decision_id
-    FROM pg_catalog.jsonb_to_record(tiny_dancer._ok(tiny_dancer._call('route_text', pg_catalog.jsonb_build_object(
-    'request', request, 'optimize_for', optimize_for, 'constraints', constraints,
-    'required_capabilities', required_capabilities, 'max_cost', max_cost, 'max_latency_ms', max_latency_ms,
-    'min_quality', min_quality, 'budget_remaining', budget_remaining, 'excluded_agents', excluded_agents,
-    'good_enough', good_enough, 'on_no_match', on_no_match, 'input_tokens', input_tokens,
-    'output_tokens', output_tokens)))) AS d (
+    FROM pg_catalog.jsonb_to_record(tiny_dancer._ok(tiny_dancer._route_text(request, optimize_for,
+        CASE WHEN pg_catalog.num_nonnulls(
+            constraints, required_capabilities, max_cost, max_latency_ms, min_quality, budget_remaining,
+            excluded_agents, good_enough, on_no_match, input_tokens, output_tokens) > 0
+        THEN pg_catalog.jsonb_build_object(
+            'constraints', constraints, 'required_capabilities', required_capabilities, 'max_cost', max_cost,
+            'max_latency_ms', max_latency_ms, 'min_quality', min_quality, 'budget_remaining', budget_remaining,
+            'excluded_agents', excluded_agents, 'good_enough', good_enough, 'on_no_match', on_no_match,
+            'input_tokens', input_tokens, 'output_tokens', output_tokens) END))) AS d (
         agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
         estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
         uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text);
@@ -84,23 +89,27 @@ CREATE FUNCTION @extschema@.ruvector_batch_route(
     constraints jsonb DEFAULT NULL,
     explain boolean DEFAULT false
 ) RETURNS TABLE (
-    request_number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-    estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
+    request_number bigint, agent_name text, confidence double precision, estimated_cost double precision,
+    estimated_latency text, estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
     uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text
 ) LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 1000
 BEGIN ATOMIC
     SELECT d.number, d.agent_name, d.confidence, d.estimated_cost, d.estimated_latency, d.estimated_latency_ms,
            d.expected_quality, d.similarity_score, d.uncertainty, d.reasoning, d.alternatives, d.model,
            d.objective, d.decision_id
-    FROM pg_catalog.jsonb_to_recordset(tiny_dancer._ok(tiny_dancer._call('batch_route', pg_catalog.jsonb_build_object(
-    'requests', requests, 'optimize_for', optimize_for, 'constraints', constraints, 'explain', explain,
-    'required_capabilities', required_capabilities, 'max_cost', max_cost, 'max_latency_ms', max_latency_ms,
-    'min_quality', min_quality, 'budget_remaining', budget_remaining, 'excluded_agents', excluded_agents,
-    'good_enough', good_enough, 'on_no_match', on_no_match, 'input_tokens', input_tokens,
-    'output_tokens', output_tokens)))) AS d (
-        number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-        estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
-        uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text);
+    FROM tiny_dancer._route_many(requests, NULL, NULL, optimize_for,
+        pg_catalog.jsonb_build_object(
+            'constraints', constraints, 'required_capabilities', required_capabilities, 'max_cost', max_cost,
+            'max_latency_ms', max_latency_ms, 'min_quality', min_quality, 'budget_remaining', budget_remaining,
+            'excluded_agents', excluded_agents, 'good_enough', good_enough, 'on_no_match', on_no_match,
+            'input_tokens', input_tokens, 'output_tokens', output_tokens), explain) AS b
+    CROSS JOIN LATERAL ROWS FROM (unnest(
+        b.agent_name, b.confidence, b.estimated_cost, b.estimated_latency, b.estimated_latency_ms, b.expected_quality,
+        b.similarity_score, b.uncertainty, b.reasoning, b.alternatives, b.model, b.objective, b.decision_id
+    )) WITH ORDINALITY AS d (
+        agent_name, confidence, estimated_cost, estimated_latency, estimated_latency_ms, expected_quality,
+        similarity_score, uncertainty, reasoning, alternatives, model, objective, decision_id, number)
+    WHERE tiny_dancer._ok(b.error) IS NULL;
 END;
 COMMENT ON FUNCTION @extschema@.ruvector_batch_route(text[], text, text[], double precision, double precision, double precision, double precision, text[], double precision,
     text, double precision, double precision, jsonb, boolean) IS
@@ -113,20 +122,23 @@ CREATE FUNCTION @extschema@.ruvector_batch_route(
     constraints jsonb DEFAULT NULL,
     explain boolean DEFAULT false
 ) RETURNS TABLE (
-    request_number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-    estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
+    request_number bigint, agent_name text, confidence double precision, estimated_cost double precision,
+    estimated_latency text, estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
     uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text
 ) LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 1000
 BEGIN ATOMIC
     SELECT d.number, d.agent_name, d.confidence, d.estimated_cost, d.estimated_latency, d.estimated_latency_ms,
            d.expected_quality, d.similarity_score, d.uncertainty, d.reasoning, d.alternatives, d.model,
            d.objective, d.decision_id
-    FROM pg_catalog.jsonb_to_recordset(tiny_dancer._ok(tiny_dancer._route_vectors(request_embeddings,
-        pg_catalog.jsonb_build_object('optimize_for', optimize_for, 'constraints', constraints,
-            'explain', explain)))) AS d (
-        number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-        estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
-        uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text);
+    FROM tiny_dancer._route_many(NULL, coalesce(tiny_dancer._bytes(request_embeddings), ''), NULL, optimize_for,
+        pg_catalog.jsonb_build_object('constraints', constraints), explain) AS b
+    CROSS JOIN LATERAL ROWS FROM (unnest(
+        b.agent_name, b.confidence, b.estimated_cost, b.estimated_latency, b.estimated_latency_ms, b.expected_quality,
+        b.similarity_score, b.uncertainty, b.reasoning, b.alternatives, b.model, b.objective, b.decision_id
+    )) WITH ORDINALITY AS d (
+        agent_name, confidence, estimated_cost, estimated_latency, estimated_latency_ms, expected_quality,
+        similarity_score, uncertainty, reasoning, alternatives, model, objective, decision_id, number)
+    WHERE tiny_dancer._ok(b.error) IS NULL;
 END;
 COMMENT ON FUNCTION @extschema@.ruvector_batch_route(real[], text, jsonb, boolean) IS
     'As ruvector_batch_route(text[]), for vectors: a two-dimensional array, as array_agg makes of a column of arrays.';
@@ -146,12 +158,15 @@ BEGIN ATOMIC
     SELECT d.number, d.agent_name, d.confidence, d.estimated_cost, d.estimated_latency, d.estimated_latency_ms,
            d.expected_quality, d.similarity_score, d.uncertainty, d.reasoning, d.alternatives, d.model,
            d.objective, d.decision_id
-    FROM pg_catalog.jsonb_to_recordset(tiny_dancer._ok(tiny_dancer._call('batch_route', pg_catalog.jsonb_build_object(
-        'ids', ids, 'requests', requests, 'optimize_for', optimize_for, 'constraints', constraints,
-            'explain', explain)))) AS d (
-        number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-        estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
-        uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text);
+    FROM tiny_dancer._route_many(requests, NULL, pg_catalog.cardinality(ids), optimize_for,
+        pg_catalog.jsonb_build_object('constraints', constraints), explain) AS b
+    CROSS JOIN LATERAL ROWS FROM (unnest(
+        ids, b.agent_name, b.confidence, b.estimated_cost, b.estimated_latency, b.estimated_latency_ms, b.expected_quality,
+        b.similarity_score, b.uncertainty, b.reasoning, b.alternatives, b.model, b.objective, b.decision_id
+    )) AS d (
+        number, agent_name, confidence, estimated_cost, estimated_latency, estimated_latency_ms, expected_quality,
+        similarity_score, uncertainty, reasoning, alternatives, model, objective, decision_id)
+    WHERE tiny_dancer._ok(b.error) IS NULL;
 END;
 COMMENT ON FUNCTION @extschema@.ruvector_route_rows(bigint[], text[], text, jsonb, boolean) IS
     'Decides the rows of a query at once, given as array_agg(id) and array_agg(content); each decision has its row''s id.';
@@ -171,12 +186,16 @@ BEGIN ATOMIC
     SELECT d.number, d.agent_name, d.confidence, d.estimated_cost, d.estimated_latency, d.estimated_latency_ms,
            d.expected_quality, d.similarity_score, d.uncertainty, d.reasoning, d.alternatives, d.model,
            d.objective, d.decision_id
-    FROM pg_catalog.jsonb_to_recordset(tiny_dancer._ok(tiny_dancer._route_vectors(request_embeddings,
-        pg_catalog.jsonb_build_object('ids', ids, 'optimize_for', optimize_for, 'constraints', constraints,
-            'explain', explain)))) AS d (
-        number bigint, agent_name text, confidence double precision, estimated_cost double precision, estimated_latency text,
-        estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
-        uncertainty double precision, reasoning text, alternatives jsonb, model text, objective text, decision_id text);
+    FROM tiny_dancer._route_many(NULL, coalesce(tiny_dancer._bytes(request_embeddings), ''),
+        pg_catalog.cardinality(ids), optimize_for, pg_catalog.jsonb_build_object('constraints', constraints),
+        explain) AS b
+    CROSS JOIN LATERAL ROWS FROM (unnest(
+        ids, b.agent_name, b.confidence, b.estimated_cost, b.estimated_latency, b.estimated_latency_ms, b.expected_quality,
+        b.similarity_score, b.uncertainty, b.reasoning, b.alternatives, b.model, b.objective, b.decision_id
+    )) AS d (
+        number, agent_name, confidence, estimated_cost, estimated_latency, estimated_latency_ms, expected_quality,
+        similarity_score, uncertainty, reasoning, alternatives, model, objective, decision_id)
+    WHERE tiny_dancer._ok(b.error) IS NULL;
 END;
 COMMENT ON FUNCTION @extschema@.ruvector_route_rows(bigint[], real[], text, jsonb, boolean) IS
     'As ruvector_route_rows(bigint[], text[]), for vectors: array_agg(id) and array_agg(embedding).';
@@ -210,7 +229,8 @@ BEGIN
             CREATE FUNCTION @extschema@.ruvector_route(
                 request_embedding %1$s, optimize_for text DEFAULT 'balanced', constraints jsonb DEFAULT NULL
             ) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL UNSAFE
-            RETURN tiny_dancer._ok(tiny_dancer._route_vector(request_embedding::real[], optimize_for, constraints));
+            RETURN tiny_dancer._ok(
+                tiny_dancer._route_vector(tiny_dancer._bytes(request_embedding::real[]), optimize_for, constraints));
             COMMENT ON FUNCTION @extschema@.ruvector_route(%1$s, text, jsonb) IS
                 'As ruvector_route(real[], text, jsonb), for a type of pgvector.';
             $sql$, kind);

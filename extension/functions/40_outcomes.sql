@@ -25,15 +25,6 @@ RETURN pg_catalog.floor(quality * 20::double precision + 1e-9::double precision)
 COMMENT ON FUNCTION tiny_dancer._quality_bin(double precision) IS
     'Internal. As quality_bin in tinydancer.learn, for qualities in [0, 1].';
 
-CREATE FUNCTION tiny_dancer._note_outcome() RETURNS void
-    LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $body$
-session = GD.get("tiny_dancer-@VERSION@")
-for service in session._services.values() if session else (): service.record_outcomes(())
-$body$;
-COMMENT ON FUNCTION tiny_dancer._note_outcome() IS
-    'Internal. Lets the next decision of this session count an outcome that was appended without Python.';
-
 CREATE FUNCTION tiny_dancer._roll_up(of_tenant text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -114,7 +105,8 @@ CREATE FUNCTION @extschema@.ruvector_update_agent_metrics(
 AS $body$
 #variable_conflict use_variable
 DECLARE
-    due boolean;
+    appended bigint;
+    noted text;
 BEGIN
     IF success IS NOT NULL
         AND (latency_ms BETWEEN 0 AND 1e9) IS NOT FALSE
@@ -141,10 +133,12 @@ BEGIN
             tenant, outcome_id, agent_id, success, quality, quality_bin, latency_ms, latency_bucket)
         SELECT r.tenant, r.id, r.agent_id, success, quality, r.quality_bin, latency_ms, r.latency_bucket
         FROM recorded AS r
-        RETURNING hashint8(outcome_id) % 500 = 0 INTO due;
+        RETURNING outcome_id INTO appended;
         IF FOUND THEN
-            PERFORM tiny_dancer._note_outcome();
-            IF due THEN
+            -- The next decision of this session counts it. A setting is taken back together with the outcome, and a
+            -- session that only reports never loads Python.
+            noted := set_config('tiny_dancer.own_outcomes', appended::text, false);
+            IF hashint8(appended) % 500 = 0 THEN
                 PERFORM tiny_dancer._roll_up(tiny_dancer.current_tenant());
             END IF;
             RETURN true;

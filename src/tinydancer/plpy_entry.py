@@ -1,19 +1,27 @@
 """The SQL door: what the extension's PL/Python functions call.
 
-In: arguments as PL/Python hands them over. Out: the answer as JSON text, or the error as JSON text under the key ``!``,
-which the SQL function ``tiny_dancer._ok`` raises with its SQLSTATE, DETAIL and HINT. Errors travel as values because an
-exception that leaves PL/Python shows the client a traceback. No routing logic, no state that matters: a `Session` lives
-as long as its backend and keeps one `TinyDancer` per role, tenant and settings, which it asks for anew at every call.
+In: arguments as PL/Python hands them over, vectors as the bytes of the server's arrays. Out: the answer as JSON text,
+or as columns where there are many, or the error as JSON text under the key ``!``, which the SQL function
+``tiny_dancer._ok`` raises with its SQLSTATE, DETAIL and HINT. Errors travel as values because an exception that leaves
+PL/Python shows the client a traceback. No routing logic, no state that matters: a `Session` lives as long as its
+backend and keeps one `TinyDancer` per role, tenant and settings, which it asks for anew at every call.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import math
+import struct
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tinydancer import validation as check
 from tinydancer._version import __version__
@@ -26,6 +34,7 @@ from tinydancer.errors import (
     NoAgentsError,
     TinyDancerError,
 )
+from tinydancer.policy.wording import plural
 from tinydancer.service import TinyDancer
 from tinydancer.snapshot import DecisionSettings
 from tinydancer.store.pg_connection import PlpyConnection, Row
@@ -33,11 +42,16 @@ from tinydancer.store.pg_failures import CHECK_VIOLATION, NOT_NULL_VIOLATION, UN
 from tinydancer.store.pg_queries import Query, load_typed_queries
 from tinydancer.store.postgres import PostgresStore
 from tinydancer.types import MINILM_SPACE, EmbeddingSpace
+from tinydancer.validation import FloatVector
 
 KEPT_SERVICES = 8
 """Roles, tenants and settings of one backend that keep their snapshots; a pooled connection sees few at a time."""
 MAX_BATCH = 100_000
-"""Requests in one call: their answers travel as one JSON value."""
+"""Requests in one call, whose vectors and decisions are all in memory at once."""
+MAPPED_BYTES = 1 << 20
+"""Blocks of memory from this size on go back to the system as soon as they are free."""
+COLUMNS = 13
+"""Of many decisions, in the order of the OUT parameters of ``tiny_dancer._route_many``."""
 ERROR_KEY = "!"
 
 _Q = load_typed_queries(Path(__file__).with_suffix(".sql"))
@@ -80,6 +94,14 @@ class SessionConnection(PlpyConnection):
             raise _refusal(failure) from None
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A service, and the setting ``tiny_dancer.own_outcomes`` when it last read outcomes."""
+
+    service: TinyDancer
+    own_outcomes: str | None
+
+
 class Session:
     """One backend's way into the service.
 
@@ -90,9 +112,10 @@ class Session:
     """
 
     def __init__(self, plpy: Any) -> None:
+        _give_memory_back()
         self._plpy = plpy
         self._connection = SessionConnection(plpy, {})
-        self._services: OrderedDict[tuple[Any, ...], TinyDancer] = OrderedDict()
+        self._services: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
         self._embedders: dict[str, Any] = {}
         self._calls: dict[str, Callable[[dict[str, Any]], Any]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
@@ -104,13 +127,24 @@ class Session:
         """The operation `name` with arguments as a JSON object, its answer as JSON; None is NULL."""
         return self._answer(self._operate, args, name)
 
-    def route_vector(self, embedding: Any, optimize_for: str | None, constraints: str | None) -> str | None:
-        """``ruvector_route(float4[], text, jsonb)``."""
+    def route_vector(self, embedding: bytes | None, optimize_for: str | None, constraints: str | None) -> str | None:
+        """``ruvector_route(float4[], text, jsonb)``, the vector as `array_of` reads it."""
         return self._answer(self._route_vector, constraints, embedding, optimize_for)
 
-    def route_vectors(self, embeddings: Any, args: str) -> str | None:
-        """``ruvector_batch_route(float4[], ...)``: a two-dimensional array, a vector in each row."""
-        return self._answer(self._route_vectors, args, embeddings)
+    def route_text(self, request: str | None, optimize_for: str | None, limits: str | None) -> str | None:
+        """``ruvector_route(text, ...)``; its limits as a JSON object, None without any."""
+        return self._answer(self._route_text, limits, request, optimize_for)
+
+    def route_many(
+        self, requests: list[Any] | None, embeddings: bytes | None, ids: int | None, optimize_for: str | None,
+        limits: str, explain: bool | None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """The forms for many requests: texts, or a two-dimensional array; an error, or the columns of the decisions."""
+        try:
+            columns = self._route_many(requests, embeddings, ids, optimize_for, json.loads(limits), explain)
+        except Exception as error:
+            return (self._failure_of(error), *[None] * COLUMNS)
+        return (None, *columns)
 
     def embed(self, text: str | None) -> str:
         """``ruvector_embed(text)``: the vector as the text of a ``float4[]``, or the error as JSON."""
@@ -186,65 +220,62 @@ class Session:
 
     # -- routing ---------------------------------------------------------------------------------------------------
 
-    def _route_vector(self, constraints: Any, embedding: Any, optimize_for: str | None) -> dict[str, Any] | None:
+    def _route_vector(
+        self, constraints: Any, embedding: bytes | None, optimize_for: str | None
+    ) -> dict[str, Any] | None:  # fmt: skip
         if embedding is None:
             raise InvalidVectorError("The request's embedding is NULL; expected a float4[].")
-        service = self._service()
-        try:
-            # Any: with on_no_match in the constraints the answer may be None, which the signature cannot know.
-            decision: Any = service.route(
-                None, _objective(optimize_for), _constraints(constraints), embedding=embedding
-            )
-        except InvalidVectorError:
-            _no_null_in_vector(embedding)
-            raise
+        # Any: with on_no_match in the constraints the answer may be None, which the signature cannot know.
+        decision: Any = self._service().route(
+            None, _objective(optimize_for), _constraints(constraints),
+            embedding=array_of(embedding, "The request's embedding"),
+        )  # fmt: skip
         return None if decision is None else decision.to_dict()
 
-    def _route_vectors(self, args: dict[str, Any], embeddings: Any) -> list[dict[str, Any]]:
-        if embeddings is None:
-            raise InvalidVectorError("The embeddings are NULL; expected a float4[] with a vector in each row.")
-        _same_length(args.get("ids"), embeddings, "embeddings")
-        try:
-            return self._batch(args, embeddings=embeddings) if embeddings else []
-        except InvalidVectorError:
-            for number, row in enumerate(embeddings, start=1):
-                _no_null_in_vector(row, f"Embedding number {number}")
-            raise
-
-    def _do_route_text(self, args: dict[str, Any]) -> dict[str, Any] | None:
-        request = args.pop("request")
+    def _route_text(
+        self, limits: dict[str, Any] | None, request: str | None, optimize_for: str | None
+    ) -> dict[str, Any] | None:
         if request is None:
             raise InvalidTextError("The request is NULL; expected a text.")
-        optimize_for = _objective(args.pop("optimize_for"))
-        decision = self._service().route(request, optimize_for, args.pop("constraints", None), **_limits(args))
-        return None if decision is None else _row(decision)
+        constraints, given = _limits(limits)
+        decision: Any = self._service().route(request, _objective(optimize_for), constraints, **given)
+        if decision is None:
+            return None
+        return {**decision.to_dict(), "estimated_latency": _latency_text(decision.estimated_latency_ms)}
 
-    def _do_batch_route(self, args: dict[str, Any]) -> list[dict[str, Any]]:
-        requests = args.pop("requests")
-        if requests is None:
-            raise InvalidTextError("The requests are NULL; expected a text[].")
-        _same_length(args.get("ids"), requests, "requests")
-        if None in requests:
-            raise InvalidTextError(f"Request number {requests.index(None) + 1} is NULL; expected a text.")
-        return self._batch(args, requests=requests)
-
-    def _batch(self, args: dict[str, Any], **requests: Any) -> list[dict[str, Any]]:
-        ids, explain = args.pop("ids", None), args.pop("explain", None) is True
-        count = len(next(iter(requests.values())))
+    def _route_many(
+        self, requests: list[Any] | None, embeddings: bytes | None, ids: int | None, optimize_for: str | None,
+        limits: dict[str, Any], explain: bool | None,
+    ) -> tuple[list[Any] | None, ...]:  # fmt: skip
+        vectors, what = None, "requests"
+        if embeddings is None:
+            if requests is None:
+                raise InvalidTextError("The requests are NULL; expected a text[].")
+            if None in requests:
+                raise InvalidTextError(f"Request number {requests.index(None) + 1} is NULL; expected a text.")
+            count = len(requests)
+        else:
+            if not embeddings:  # which no array is
+                raise InvalidVectorError("The embeddings are NULL; expected a float4[] with a vector in each row.")
+            vectors, what = array_of(embeddings, "Embedding number {row}"), "embeddings"
+            count = len(vectors)
+        if ids is not None and ids != count:
+            raise InvalidInputError(f"{ids:,} ids and {count:,} {what} are given; expected as many.")
         if count > MAX_BATCH:
             raise InvalidInputError(
                 f"{count:,} requests are given; expected at most {MAX_BATCH:,} in one call.", hint="Call it in parts."
             )
-        optimize_for = _objective(args.pop("optimize_for"))
-        constraints = args.pop("constraints", None)
+        if vectors is not None and vectors.ndim != 2:
+            if not count:
+                return ([],) + (None,) * (COLUMNS - 1)
+            raise InvalidVectorError(
+                f"The embeddings have {plural(vectors.ndim, 'dimension')}; expected two, a vector in each row."
+            )
+        constraints, given = _limits(limits)
         decisions = self._service().route_batch(
-            requests.get("requests"), optimize_for, constraints, embeddings=requests.get("embeddings"), **_limits(args)
+            requests, _objective(optimize_for), constraints, embeddings=vectors, **given
         )
-        numbers = range(1, count + 1) if ids is None else ids
-        return [
-            {"number": number, **({} if decision is None else _row(decision, explain=explain))}
-            for number, decision in zip(numbers, decisions, strict=True)
-        ]
+        return _columns(decisions, explain=explain is True)
 
     def _embed(self, text: str | None) -> str:
         if text is None:
@@ -273,21 +304,24 @@ class Session:
 
     def _service(self) -> TinyDancer:
         """The service for this call's role, tenant and settings."""
-        *found, registry = self._connection.fetch(_Q["session"])[0]
+        *found, own_outcomes, registry = self._connection.fetch(_Q["session"])[0]
         key = tuple(found)
-        service = self._services.get(key)
-        if service is None:
+        kept = self._services.get(key)
+        if kept is None:
             _, tenant, read_only, may_read, _ = key
-            service = self._open(tenant, read_only=read_only == "on")
+            kept = _Kept(self._open(tenant, read_only=read_only == "on"), own_outcomes)
             if not may_read:
-                return service  # the server refuses what comes next, and says why
-            self._services[key] = service
+                return kept.service  # the server refuses what comes next, and says why
+            self._services[key] = kept
             if len(self._services) > KEPT_SERVICES:
                 self._services.popitem(last=False)
         else:
             self._services.move_to_end(key)
+            if kept.own_outcomes != own_outcomes:
+                kept.own_outcomes = own_outcomes
+                kept.service.record_outcomes(())  # whose snapshot is now older than what this session did
         self._connection.registry = registry
-        return service
+        return kept.service
 
     def _open(self, tenant: str, *, read_only: bool) -> TinyDancer:
         store = PostgresStore(self._connection, space=None, tenant=tenant)
@@ -344,6 +378,16 @@ class _LazyStaticEmbedder:
         return self._loaded.embed(texts)
 
 
+def _give_memory_back() -> None:
+    # Left to itself, glibc takes the largest block that was ever freed for the size up to which to keep blocks; after
+    # one batch, a backend would hold tens of megabytes for good. Other C libraries have no such function.
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+_M_MMAP_THRESHOLD = -3
+
+
 def boot_check(version: str) -> None:
     """Refuse to serve an extension of another version than these modules.
 
@@ -377,8 +421,9 @@ def settings_of(given: Mapping[str, str], *, tenant: str, space: EmbeddingSpace,
         values["stats_refresh_s"] = _number(given["stats_refresh_s"], "stats_refresh_s")
     if "max_request_chars" in given:
         values["max_request_chars"] = _count(given["max_request_chars"], "max_request_chars", low=1)
-    if "record_requests" in given:
-        values["record_requests"] = _switch(given["record_requests"], "record_requests")
+    for key in ("record_requests", "record_features"):
+        if key in given:
+            values[key] = _switch(given[key], key)
     record = given.get("record_decisions", "on").strip().lower()
     if read_only:
         values["record_decisions"] = False
@@ -429,11 +474,14 @@ def _constraints(given: Any) -> Any:
     return given
 
 
-def _limits(args: Mapping[str, Any]) -> dict[str, Any]:
-    limits = {key: value for key, value in args.items() if value is not None}
+def _limits(given: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    """The constraints given as JSON, and those given by name."""
+    if not given:
+        return None, {}
+    limits = {key: value for key, value in given.items() if value is not None}
     for key in ("required_capabilities", "excluded_agents"):
         _no_nulls(limits.get(key), key)
-    return limits
+    return limits.pop("constraints", None), limits
 
 
 def _no_nulls(values: Any, what: str) -> None:
@@ -441,35 +489,80 @@ def _no_nulls(values: Any, what: str) -> None:
         raise InvalidInputError(f"{what} holds a NULL at position {values.index(None) + 1}; expected names.")
 
 
-def _no_null_in_vector(vector: Any, what: str = "The request's embedding") -> None:
-    if isinstance(vector, list) and None in vector:
-        raise InvalidVectorError(f"{what} holds a NULL at position {vector.index(None) + 1}; expected finite numbers.")
-
-
 def _objective(given: str | None) -> str:
     """NULL takes the default; an empty text is as wrong as any other that names no objective."""
     return "balanced" if given is None else given
 
 
-def _same_length(ids: Sequence[Any] | None, requests: Sequence[Any], what: str) -> None:
-    if ids is not None and len(ids) != len(requests):
-        raise InvalidInputError(f"{len(ids):,} ids and {len(requests):,} {what} are given; expected as many.")
+def array_of(given: bytes, what: str) -> FloatVector:
+    """A ``real[]`` from ``tiny_dancer._bytes``: as PostgreSQL has it in memory, without a copy.
+
+    After the length of the whole, which is left out, come the number of dimensions, the place of the elements (0 where
+    none is NULL), the elements' type, per dimension its length and its lowest index, a bit per element where some are
+    NULL, and the elements (``src/include/utils/array.h``).
+
+    Parameters
+    ----------
+    what
+        Names the vector in errors; ``{row}`` stands for the number of the row, from 1.
+
+    Raises
+    ------
+    InvalidVectorError
+        An element is NULL.
+    ServerRefusalError
+        The bytes are no such array.
+    """
+    dims, place, kind = _ARRAY_HEADER.unpack_from(given)
+    shape = struct.unpack_from(f"={dims}i", given, _ARRAY_HEADER.size)
+    count = math.prod(shape) if dims else 0
+    start = _ARRAY_HEADER.size + 8 * dims
+    if kind != _FLOAT4_OID or (not place and len(given) != start + 4 * count):
+        raise ServerRefusalError("XX000", "The server's arrays are not laid out as this version expects.")
+    if place:
+        known = np.unpackbits(np.frombuffer(given, np.uint8, (count + 7) // 8, start), bitorder="little")[:count]
+        if not known.all():
+            row, column = divmod(int(known.argmin()), shape[-1])
+            raise InvalidVectorError(
+                f"{what.format(row=row + 1)} holds a NULL at position {column + 1}; expected finite numbers."
+            )
+        start = place - 4
+    return np.frombuffer(given, np.float32, count, start).reshape(shape or (0,))
 
 
-def _row(decision: Decision, *, explain: bool = True) -> dict[str, Any]:
-    """The decision as a row, with the latency as the documents print it besides."""
-    milliseconds = decision.estimated_latency_ms
-    text = None if milliseconds is None else f"{milliseconds:.0f}ms" if milliseconds >= 10 else f"{milliseconds:.3g}ms"
-    if explain:
-        return {**decision.to_dict(), "estimated_latency": text}
-    # Sentences cost more than the decision itself, and of thousands nobody reads them.
-    return {
-        "decision_id": decision.decision_id, "agent_name": decision.agent_name, "confidence": decision.confidence,
-        "uncertainty": decision.uncertainty, "estimated_cost": decision.estimated_cost,
-        "estimated_latency_ms": milliseconds, "expected_quality": decision.expected_quality,
-        "similarity_score": decision.similarity_score, "objective": decision.objective, "model": decision.model,
-        "estimated_latency": text,
-    }  # fmt: skip
+_ARRAY_HEADER = struct.Struct("=iiI")
+_FLOAT4_OID = 700
+
+
+def _latency_text(milliseconds: float | None) -> str | None:
+    """The latency as the documents print it."""
+    return None if milliseconds is None else f"{milliseconds:.0f}ms" if milliseconds >= 10 else f"{milliseconds:.3g}ms"
+
+
+def _columns(decisions: Sequence[Decision | None], *, explain: bool) -> tuple[list[Any] | None, ...]:
+    """Decisions as the OUT parameters of ``tiny_dancer._route_many``; a request without one has NULL in all of them."""
+    made = next((decision for decision in decisions if decision is not None), None)
+    if made is None:
+        return ([None] * len(decisions),) + (None,) * (COLUMNS - 1)
+    figures, names = made.batch.chosen_figures(), made.batch.snapshot.names
+    latency_ms = _nullable(figures.latency_ms)
+    latency_texts = {value: _latency_text(value) for value in set(latency_ms)}
+    reasons = alternatives = None
+    if explain:  # sentences cost more than the decision itself
+        reasons = [decision and decision.reasoning for decision in decisions]
+        alternatives = [decision and _encode([a.to_dict() for a in decision.alternatives]) for decision in decisions]
+    return (
+        [None if agent < 0 else names[agent] for agent in made.batch.chosen.tolist()],
+        _nullable(figures.confidence), _nullable(figures.cost_usd), [latency_texts[value] for value in latency_ms],
+        latency_ms, _nullable(figures.quality), _nullable(figures.match), _nullable(figures.uncertainty), reasons,
+        alternatives, [decision and decision.model for decision in decisions],
+        [decision and decision.objective for decision in decisions],
+        [decision and decision.decision_id for decision in decisions],
+    )  # fmt: skip
+
+
+def _nullable(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

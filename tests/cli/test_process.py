@@ -194,7 +194,8 @@ def commands() -> dict[str, Any]:
 
 
 UNEXEMPLIFIED = {
-    "agents", "postgres", "demo", "stats", "version", "agents show", "agents activate", "agents deactivate",
+    "agents", "models", "plan", "postgres", "routes", "demo", "stats", "version", "agents show", "agents activate",
+    "agents deactivate", "models none",
 }  # fmt: skip
 
 

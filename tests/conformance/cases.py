@@ -15,13 +15,19 @@ from typing import Any
 
 FILE = Path(__file__).with_name("cases.json")
 DIM = 384
+JUDGED = "A request whose answer somebody judged."
+"""What an outcome of a decision was an answer to, where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Agents, the outcomes reported of them, the changes made to them after that, and the cases to replay on them."""
+    """Agents, the outcomes reported of them, the changes made to them after that, and the cases to replay on them.
+
+    ``model`` names the model that is put to use before all that; None: none.
+    """
 
     name: str
+    model: str | None
     agents: list[dict[str, Any]]
     outcomes: list[dict[str, Any]]
     changes: list[dict[str, Any]]
@@ -92,8 +98,8 @@ def group_of(given: dict[str, Any]) -> Group:
         for case in given["cases"]
     ]  # fmt: skip
     return Group(
-        given["name"], [config_of(a) for a in given["agents"]], given.get("outcomes", []), given.get("changes", []),
-        cases,
+        given["name"], given.get("model"), [config_of(a) for a in given["agents"]], given.get("outcomes", []),
+        given.get("changes", []), cases,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ An answer is the fields of the decision, None where no agent fits, or an error: 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,19 @@ import psycopg
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
-from tests.conformance.cases import Case, Group, config_of
+from tests.conformance.cases import JUDGED, Case, Group, config_of
 from tinydancer import Settings, TinyDancer
 from tinydancer.cli import app
 from tinydancer.cli.exit_codes import exit_code_of
 from tinydancer.embedding.base import Embedder
 from tinydancer.errors import NoMatchError, TinyDancerError
+from tinydancer.models import use_model
 
 Answer = dict[str, Any] | None
 FIELDS = (
     "agent_name", "confidence", "uncertainty", "estimated_cost", "estimated_latency_ms", "expected_quality",
     "similarity_score", "objective", "model", "reasoning", "alternatives",
 )  # fmt: skip
-JUDGED = "A request whose answer somebody judged."
 NUMBERS = ("max_cost", "max_latency_ms", "min_quality", "budget_remaining", "good_enough")
 NAMES = ("required_capabilities", "excluded_agents")
 
@@ -40,9 +41,11 @@ class PythonDoor:
         self._open: dict[str, TinyDancer] = {}
 
     def prepare(self, group: Group) -> None:
-        """Register the group's agents, report their outcomes, change what changes."""
+        """Choose the group's model, register its agents, report their outcomes, change what changes."""
         dancer = TinyDancer(self._store, settings=Settings(tenant=group.name), embedder=self._embedder)
         self._open[group.name] = dancer
+        if group.model is not None:
+            use_model(dancer.store, group.model)
         for config in group.agents:
             dancer.register_agent_full(config)
         names = {agent["name"] for agent in group.agents}
@@ -50,7 +53,7 @@ class PythonDoor:
             outcome = {key: value for key, value in given.items() if key not in ("routed", "name")}
             name = given["name"]
             if given.get("routed"):
-                decision = dancer.route(JUDGED, excluded_agents=sorted(names - {name}))
+                decision = dancer.route(outcome.pop("request", JUDGED), excluded_agents=sorted(names - {name}))
                 dancer.feedback(decision.decision_id or "", **outcome)
             else:
                 dancer.update_agent_metrics(name, **outcome)
@@ -134,11 +137,13 @@ class SqlDoor:
         self._outside = outside
 
     def prepare(self, group: Group) -> None:
-        """Register the group's agents, report their outcomes, change what changes."""
+        """Choose the group's model, register its agents, report their outcomes, change what changes."""
         if self._outside is not None:
             self._outside.prepare(group)
             return
         self._enter(group)
+        if group.model is not None:
+            self._value("ruvector_use_model(%s)", group.model)
         for config in group.agents:
             self._value("ruvector_register_agent_full(%s::jsonb)", json.dumps(config))
         names = {agent["name"] for agent in group.agents}
@@ -147,7 +152,7 @@ class SqlDoor:
             name = given["name"]
             if given.get("routed"):
                 call = "decision_id FROM ruvector_route(%s::text, excluded_agents := %s::text[])"
-                decision_id = self._value(call, JUDGED, sorted(names - {name}))
+                decision_id = self._value(call, outcome.pop("request", JUDGED), sorted(names - {name}))
                 self._feedback(decision_id, outcome)
             else:
                 self._change({"call": "metrics", "name": name, **outcome})
@@ -256,14 +261,19 @@ class CommandDoor:
         self._embedder = embedder
 
     def prepare(self, group: Group) -> None:
+        if group.model is not None:
+            chosen = CliRunner().invoke(app, [*self._where(group), "models", "use", group.model])
+            assert chosen.exit_code == 0, chosen.stderr
         door = PythonDoor(self._folder / "store.db", self._embedder)
-        door.prepare(group)
+        door.prepare(replace(group, model=None))
         door.close()
+
+    def _where(self, group: Group) -> list[str]:
+        return ["--store", str(self._folder / "store.db"), "--tenant", group.name, "-q"]
 
     def answer(self, group: Group, case: Case) -> Answer:
         """What the command printed."""
-        args = ["--store", str(self._folder / "store.db"), "--tenant", group.name, "-q", "route", "--json"]
-        args += ["-o", case.objective]
+        args = [*self._where(group), "route", "--json", "-o", case.objective]
         flags = {"required_capabilities": "--require", "excluded_agents": "--exclude"}
         for key, value in {**case.constraints, **case.sizes}.items():
             for one in value if isinstance(value, list) else [value]:

@@ -1,7 +1,8 @@
 """Writes cases.json: the groups written by hand, groups drawn from a seed, and what each case must answer.
 
-In: nothing. Out: cases.json beside this file. The answers are those of Python with SQLite; a decision is written only
-if the oracle comes to the same, and a drawn case only if none of its comparisons hangs on the last digits.
+In: the shipped weights. Out: cases.json beside this file. The answers are those of Python with SQLite; a decision is
+written only if the oracle comes to the same, and a drawn case only if none of its comparisons hangs on the last digits.
+When the shipped weights change, the cases that they decide change: run it again.
 
 Run: ``python -m tests.conformance.generate``
 """
@@ -9,21 +10,26 @@ Run: ``python -m tests.conformance.generate``
 from __future__ import annotations
 
 import json
+import math
 import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.conformance import special
+from tests.conformance import modelled, special
 from tests.conformance.cases import DIM, FILE, Case, Group, group_of
 from tests.conformance.doors import Answer, PythonDoor
 from tests.conformance.oracle import Embed, Oracle
+from tests.conformance.weights import Weights
 from tinydancer.embedding.static import StaticEmbedder
+from tinydancer.model.quality import shipped_model_path
 
 SEED = 20260
 CLOSE = 1e-5
 """Two numbers that a decision compares differ by at least this much, relatively, or not at all."""
+CLOSE_WITH_MODEL = 1e-4
+"""The same where a network of float32 comes before the comparison."""
 FIGURES = (
     "agent_name", "expected_quality", "estimated_cost", "estimated_latency_ms", "confidence", "uncertainty",
     "similarity_score",
@@ -63,6 +69,24 @@ def embed_with(embedder: StaticEmbedder) -> Embed:
         return known[text]
 
     return embed
+
+
+def shipped_weights() -> Weights:
+    """The weights that the package brings, as the oracle reads them."""
+    return Weights(shipped_model_path())
+
+
+def modelled_groups(embed: Embed, shipped: Weights) -> list[dict[str, Any]]:
+    """Groups that the shipped weights decide."""
+    oracles: dict[str, Oracle] = {}
+
+    def is_sure(given: dict[str, Any]) -> bool:
+        group = group_of(given)
+        oracle = oracles.get(group.name) or oracles.setdefault(group.name, Oracle(group, embed, shipped))
+        oracle.closest = math.inf
+        return oracle.decide(group.cases[0]) is not None and oracle.closest >= CLOSE_WITH_MODEL
+
+    return modelled.groups(is_sure)
 
 
 def drawn_groups(embed: Embed) -> list[dict[str, Any]]:
@@ -174,29 +198,34 @@ def _digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def expectation(answer: Answer) -> dict[str, Any]:
+def expectation(group: Group, answer: Answer) -> dict[str, Any]:
     """What of an answer stands in the file."""
     if answer is None:
         return {"agent_name": None}
     if "error" in answer:
         return answer
-    return {key: answer[key] for key in FIGURES}
+    return {key: answer[key] for key in (FIGURES if group.model is None else (*FIGURES, "model"))}
 
 
-def require_agreement(case: Case, expected: dict[str, Any], oracle: Oracle) -> None:
+def closeness(group: Group) -> float:
+    """How far from every edge the cases of a group have to be."""
+    return CLOSE if group.model is None else CLOSE_WITH_MODEL
+
+
+def require_agreement(group: Group, case: Case, expected: dict[str, Any], oracle: Oracle) -> None:
     """Stop unless the oracle would choose the same, at a distance from every edge."""
     if "error" in expected and expected["error"] != "no_match":
         return
     second = oracle.decide(case) or {"agent_name": None}
     if second["agent_name"] != expected.get("agent_name"):
         raise SystemExit(f"{case.name}: {expected}, but the oracle says {second}")
-    if oracle.closest < CLOSE:
+    if oracle.closest < closeness(group):
         raise SystemExit(f"{case.name}: a comparison hangs on the last digits ({oracle.closest:.2g})")
 
 
-def inputs(embed: Embed) -> list[dict[str, Any]]:
+def inputs(embed: Embed, shipped: Weights) -> list[dict[str, Any]]:
     """All groups, without expectations."""
-    return [*special.groups(), *drawn_groups(embed)]
+    return [*special.groups(), *drawn_groups(embed), *modelled_groups(embed, shipped)]
 
 
 def read() -> list[dict[str, Any]]:
@@ -214,17 +243,17 @@ def without_expectations(group: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Write the file."""
     embedder = StaticEmbedder()
-    embed = embed_with(embedder)
-    made = inputs(embed)
+    embed, shipped = embed_with(embedder), shipped_weights()
+    made = inputs(embed, shipped)
     with tempfile.TemporaryDirectory() as folder:
         door = PythonDoor(Path(folder) / "store.db", embedder)
         for given in made:
             group: Group = group_of(given)
             door.prepare(group)
-            oracle = Oracle(group, embed)
+            oracle = Oracle(group, embed, shipped)
             for case, written in zip(group.cases, given["cases"], strict=True):
-                written["expect"] = expectation(door.answer(group, case))
-                require_agreement(case, written["expect"], oracle)
+                written["expect"] = expectation(group, door.answer(group, case))
+                require_agreement(group, case, written["expect"], oracle)
         door.close()
     groups = ",\n".join(_group_text(given) for given in made)
     FILE.write_text(f'{{"groups": [\n{groups}\n]}}\n', encoding="utf-8")

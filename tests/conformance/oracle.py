@@ -1,9 +1,10 @@
 """A second opinion on every decision: the formulas of docs/explanation/how-it-decides.md, one agent after another.
 
-In: a group of cases and a function that embeds texts. Out: for a request the agent, or None, and the figures that go
-with it. Slow and plain on purpose: loops over Python floats, nothing of ``decide``, ``policy``, ``snapshot`` or
-``learn``. ``closest`` says how near the nearest comparison came to turning the other way, so that no case of the file
-hangs on the last digit of a matrix product, which another processor may round differently.
+In: a group of cases, a function that embeds texts, the weights where the group has a model. Out: for a request the
+agent, or None, and the figures that go with it. Slow and plain on purpose: loops over Python floats, nothing of
+``decide``, ``policy``, ``snapshot``, ``learn`` or ``model``. ``closest`` says how near the nearest comparison came to
+turning the other way, so that no case of the file hangs on the last digit of a matrix product, which another processor
+may round differently.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.conformance.cases import Case, Group, config_of
+from tests.conformance.cases import JUDGED, Case, Group, config_of
+from tests.conformance.weights import USUAL_INPUT_TOKENS, Belief, Weights
 
 Embed = Callable[[str], tuple[Sequence[float], float]]
 """A text's vector, and how many tokens it has."""
@@ -122,8 +124,11 @@ class Oracle:
         The smallest relative difference, other than none at all, between two numbers that a decision compared.
     """
 
-    def __init__(self, group: Group, embed: Embed) -> None:
+    def __init__(self, group: Group, embed: Embed, shipped: Weights | None = None) -> None:
         self._embed = embed
+        self._weights = None if group.model is None else shipped
+        assert (self._weights is None) == (group.model is None), "the group has a model: its weights are needed"
+        self._learned: dict[str, Belief] = {}
         self.closest = math.inf
         self.residuals: list[float] = []
         self.agents: dict[str, Facts] = {}
@@ -131,9 +136,8 @@ class Oracle:
             self._put(_flat(config_of(config)), None)
         for outcome in group.outcomes:
             facts = self.agents[outcome["name"]]
-            if outcome.get("routed") and outcome.get("quality") is not None:
-                # Sent there by a decision that had no other candidate, so nothing was discounted.
-                self.residuals.append(abs(outcome["quality"] - facts.quality))
+            if outcome.get("routed"):
+                self._judge(outcome["name"], outcome)
             facts.outcomes.append(outcome)
         for change in group.changes:
             name = change["name"]
@@ -157,6 +161,37 @@ class Oracle:
             vector = self._embed(description)[0]
         self.agents[fields["name"]] = Facts(fields, None if vector is None else unit(vector), outcomes or [])
 
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def _judge(self, name: str, outcome: dict[str, Any]) -> None:
+        """What the outcome of a decision, which had no other candidate, so that nothing was discounted, teaches."""
+        text, quality = outcome.get("request", JUDGED), outcome.get("quality")
+        vector = unit(self._embed(text)[0])
+        if quality is not None:
+            self.residuals.append(abs(quality - self._promised(name, vector, text)[0]))
+        if (belief := self._belief(name)) is None or (quality is None and outcome.get("success", True)):
+            return
+        assert self._weights is not None
+        self._weights.learn(name, belief, self._weights.represent(vector, text, halved=True), quality or 0.0)
+        self._learned[name] = belief
+
+    def _belief(self, name: str) -> Belief | None:
+        """What the model believes of an agent; None where it does not speak of it."""
+        agent, weights = self.agents[name], self._weights
+        if weights is None or (agent.fields.get("agent_type", "llm").lower() != "llm" and name not in weights.agents):
+            return None
+        unknown = agent.fields.get("quality_score") is None and not agent.graded()
+        stated, usual_usd = None if unknown else agent.quality, agent.cost(USUAL_INPUT_TOKENS, 0.0, None)
+        return self._learned.get(name) or weights.believed(name, stated, usual_usd)
+
+    def _promised(self, name: str, vector: list[float], text: str | None) -> tuple[float, float]:
+        """Expected quality of an answer before any match, and the share of the discount for it."""
+        belief = self._belief(name)
+        if belief is None or self._weights is None:
+            return self.agents[name].quality, 1.0
+        phi = self._weights.represent(vector, text)
+        return self._weights.quality(phi, belief), self._weights.discount(belief)
+
     # -- one request -----------------------------------------------------------------------------------------------
 
     def decide(self, case: Case) -> dict[str, Any] | None:
@@ -170,7 +205,10 @@ class Oracle:
         if not candidates:
             return None
         best, worst = max(match[n] for n in candidates), min(match[n] for n in candidates)
-        quality = {n: agents[n].quality * (1.0 - D * (best - match[n]) / max(best - worst, S)) for n in candidates}
+        quality = {}
+        for n in candidates:
+            promised, share = self._promised(n, vector, case.request)
+            quality[n] = promised * (1.0 - share * D * (best - match[n]) / max(best - worst, S))
         cost = {
             n: agents[n].cost(tokens, sizes.get("cached_input_tokens", 0.0), sizes.get("output_tokens"))
             for n in candidates
@@ -196,12 +234,20 @@ class Oracle:
         chosen = self._first(eligible, keys)
         bar = BAR if limits.get("min_quality") is None else limits["min_quality"]
         own = agents[chosen].quality
-        return {
+        made: dict[str, Any] = {
             "agent_name": chosen, "expected_quality": quality[chosen], "estimated_cost": cost[chosen],
             "estimated_latency_ms": latency[chosen], "similarity_score": match[chosen],
             "confidence": agents[chosen].reaches(bar) * (quality[chosen] / own if own > 0.0 else 1.0),
             "uncertainty": self._uncertainty(quality[chosen]),
         }  # fmt: skip
+        if self._weights is not None:
+            made["model"] = None
+            if self._belief(chosen) is not None:
+                made["model"] = self._weights.name
+                made["confidence"] = self._weights.reaches(quality[chosen], bar)
+                width = self._weights.uncertainty(quality[chosen])
+                made["uncertainty"] = made["uncertainty"] if width is None else width
+        return made
 
     def _request(self, case: Case) -> tuple[list[float], float]:
         if case.embedding is not None:

@@ -103,6 +103,32 @@ def test_the_same_text_gives_the_same_bits_every_time_and_from_another_embedder(
         assert first.tobytes() == static.embed_one(text)[0].tobytes() == other.embed_one(text)[0].tobytes()
 
 
+WORDS = st.sampled_from(
+    ["The", "hello,", "don't", "(x+1)", "antidisestablishmentarianism", "[MASK]", "[mask]", "a_b", "3.14159", "zzqqxv",
+     "caf\u00e9", "\u5f7c", "tab\there", "line\r\nbreak", "bell\x07", "\x0b", "\x1c", "\u00a0", "#$%", "y" * 101]
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(WORDS | st.text(max_size=12), max_size=8).map(" ".join), min_size=1, max_size=5))
+def test_tokens_are_the_tokenizers(texts: list[str]) -> None:
+    """Whichever of them are looked up, and whichever were met before."""
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    tokenizer = Tokenizer.from_file(str(DATA_DIRECTORY / TOKENIZER_FILE))
+    for embedder in (STATIC, StaticEmbedder()):
+        for _ in range(2):
+            assert embedder._tokenize(texts) == [tokenizer.encode(t, add_special_tokens=False).ids for t in texts]
+
+
+def test_words_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinydancer.embedding.static.KEPT_WORDS", 50)
+    embedder, tokenizer = StaticEmbedder(), Tokenizer.from_file(str(DATA_DIRECTORY / TOKENIZER_FILE))
+    for number in range(200):
+        text = f"zq{number}x vb{number}w {'long' * 20}{number}"
+        assert embedder._tokenize([text]) == [tokenizer.encode(text, add_special_tokens=False).ids]
+        assert len(embedder._pieces) <= 50
+        assert not any(len(word) > 32 for word in embedder._pieces)
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), min_size=1, max_size=6))
 def test_any_unicode_text_gives_a_finite_unit_vector(texts: list[str]) -> None:
     vectors, counts = STATIC.embed(texts)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pg_cluster import Cluster, cluster_at, ensure_packages
+from pg_cluster import Cluster, ClusterError, cluster_at, ensure_packages, find_bindir, scratch_folder
 from pg_tree import make_tree
 from tinydancer.cli import postgres_install
 from tinydancer.cli.postgres_install import Server
@@ -62,6 +61,28 @@ class Database:
         return caught.value
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pgvector: needs a server with pgvector; left out where there is none")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs pgvector is no part of a run on a server without it; scripts/debian13.sh has one with it."""
+    needing = [item for item in items if item.get_closest_marker("pgvector")]
+    if needing and not has_pgvector():
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+
+
+def has_pgvector() -> bool:
+    """Whether the server that the tests use can create the extension."""
+    try:
+        pg_config = find_bindir(os.environ.get("PG_CONFIG")) / "pg_config"
+    except ClusterError:
+        return False
+    done = subprocess.run([str(pg_config), "--sharedir"], capture_output=True, text=True, check=True)
+    return (Path(done.stdout.strip()) / "extension" / "vector.control").is_file()
+
+
 def admin(cluster: Cluster, sql: str) -> None:
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         connection.execute(sql)
@@ -70,10 +91,8 @@ def admin(cluster: Cluster, sql: str) -> None:
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     # Not below pytest's own directory, which the user postgres may not enter.
-    made = Path(tempfile.mkdtemp(prefix="tiny_dancer_ext_"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with scratch_folder("tiny_dancer_ext_") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import random
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pg_cluster import Cluster, cluster_at
+from pg_cluster import Cluster, cluster_at, scratch_folder
 
 SESSIONS = 50
 SEED = 20261121
@@ -213,10 +211,8 @@ def _disconnected(error: psycopg.Error) -> bool:
 @pytest.fixture
 def chaos_cluster(server) -> Iterator[Cluster]:
     # Not below pytest's own directory, which the user postgres may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="tiny_dancer_chaos_"))
-    folder.chmod(0o755)
-    made = cluster_at(folder / "cluster", pg_config=server.pg_config)
-    try:
+    with scratch_folder("tiny_dancer_chaos_") as folder:
+        made = cluster_at(folder / "cluster", pg_config=server.pg_config)
         made.initialise()
         made.start()
         with psycopg.connect(made.dsn(), autocommit=True) as connection:
@@ -226,9 +222,6 @@ def chaos_cluster(server) -> Iterator[Cluster]:
             for name in NAMES[:6]:
                 connection.execute("SELECT ruvector_register_agent(%s, 'llm', ARRAY['functions'], 0.01)", (name,))
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def one_backend(cluster: Cluster, chance: random.Random, signal_function: str | None) -> bool:

@@ -239,8 +239,8 @@ def test_plan_routes_in_batch(plan):
     rows = plan.dicts(batch)
     assert [row["request_number"] for row in rows] == [1, 2, 3]
     assert {row["agent_name"] for row in rows} == {"claude-3-haiku"}
-    # Until allocation over a batch is built, its objective is refused as any unknown one, never taken for another.
-    assert "Unknown objective 'total_cost'" in plan.fails(batch.replace("'cost'", "'total_cost'")).diag.message_primary
+    together = plan.dicts(batch.replace("'cost'", "'total_cost'"))
+    assert [row["objective"] for row in together] == ["total_cost"] * 3
 
 
 def test_embedding_for_a_route(db):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -100,6 +101,42 @@ def test_a_good_report_needs_no_python_and_a_bad_one_is_explained(agents, role):
     error = agents.fails("SELECT ruvector_update_agent_metrics(NULL, 5)")
     assert (error.sqlstate, error.diag.message_primary) == ("22023", "The agent name is NULL; expected a value.")
     assert agents.one("SELECT count(*) FROM tiny_dancer.outcomes") == 1
+
+
+def test_a_session_that_only_reports_never_loads_python(agents):
+    connection = agents.connect()
+    libraries = Path(f"/proc/{connection.info.backend_pid}/maps")
+    connection.execute(REPORT, (5, True, 0.5))
+    assert "libpython" not in libraries.read_text()
+    connection.execute("SELECT ruvector_routing_stats()")
+    assert "libpython" in libraries.read_text()
+
+
+def test_a_session_counts_its_own_reports_at_once_and_not_once_they_are_rolled_back(agents):
+    """However long it may keep statistics otherwise."""
+    agents.rows("SET tiny_dancer.stats_refresh_s = 3600")
+    agents.rows("SET tiny_dancer.record_decisions = off")
+
+    def quality() -> float:
+        query = "SELECT expected_quality FROM ruvector_route('Hello', excluded_agents := '{gpt-3.5-turbo}')"
+        return float(agents.one(query))
+
+    before = quality()
+    connection = agents.connection
+    with connection.transaction(force_rollback=True):
+        agents.one(REPORT, 5, True, 0.0)
+        within = quality()
+        assert within < before
+        with connection.transaction(force_rollback=True):
+            agents.one(REPORT, 5, True, 0.0)
+            assert quality() < within
+        assert quality() == within
+    assert quality() == before
+    agents.one(REPORT, 5, True, 0.0)
+    assert quality() == within
+    agents.rows("DISCARD ALL")
+    agents.rows("SET tiny_dancer.stats_refresh_s = 3600")
+    assert quality() == within
 
 
 def test_refusals_say_what_to_do(agents, role):

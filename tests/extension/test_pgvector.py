@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from pg_cluster import ClusterError, find_bindir
-
-
-def has_pgvector() -> bool:
-    """Whether the server that the tests use can create the extension."""
-    try:
-        pg_config = find_bindir(os.environ.get("PG_CONFIG")) / "pg_config"
-    except ClusterError:
-        return False
-    done = subprocess.run([str(pg_config), "--sharedir"], capture_output=True, text=True, check=True)
-    return (Path(done.stdout.strip()) / "extension" / "vector.control").is_file()
-
-
-if not has_pgvector():
-    pytest.skip("this server has no pgvector; scripts/debian13.sh has", allow_module_level=True)
+pytestmark = pytest.mark.pgvector
 
 SMART_ROUTE = """
     CREATE FUNCTION smart_route(embedding vector, task_type text, priority text) RETURNS jsonb AS $$

@@ -8,7 +8,6 @@ import itertools
 import os
 import pickle
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import psycopg
 import pytest
 
 import pg_modules
-from pg_cluster import Cluster, cluster_at, ensure_packages
+from pg_cluster import Cluster, cluster_at, ensure_packages, scratch_folder
 from tinydancer.store.base import Store
 from tinydancer.store.pg_queries import ROLES_FILE
 from tinydancer.store.postgres import PostgresStore
@@ -31,16 +30,11 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     # Not below pytest's own directory, which the user postgres may not enter.
-    directory = Path(tempfile.mkdtemp(prefix="tiny_dancer_pg_"))
-    directory.chmod(0o755)
-    made = cluster_at(directory / "cluster", pg_config=os.environ.get("PG_CONFIG"))
-    try:
+    with scratch_folder("tiny_dancer_pg_") as folder:
+        made = cluster_at(folder / "cluster", pg_config=os.environ.get("PG_CONFIG"))
         made.initialise()
         made.start(tcp=True, fsync=False)
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

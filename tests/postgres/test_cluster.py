@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -18,10 +19,8 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 def directory():
-    made = Path(tempfile.mkdtemp(prefix="tiny_dancer_pg_"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with pg_cluster.scratch_folder("tiny_dancer_pg_") as made:
+        yield made
 
 
 def test_start_status_stop(directory, capsys):
@@ -64,6 +63,54 @@ def test_a_long_path_and_a_password(directory):
     finally:
         cluster.remove()
     assert not cluster.socket_dir.exists()
+
+
+START_AND_WAIT = """
+import os, sys, time
+from pathlib import Path
+from pg_cluster import cluster_at, scratch_folder
+
+with scratch_folder("tiny_dancer_killed_") as folder:
+    cluster = cluster_at(folder / ("long name" * 10), pg_config=os.environ.get("PG_CONFIG"))
+    cluster.initialise()
+    cluster.start(fsync=False)
+    pid = (cluster.data / "postmaster.pid").read_text().splitlines()[0]
+    print(pid, folder, cluster.socket_dir, sep="|", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_no_server_behind():
+    scripts = str(Path(pg_cluster.__file__).parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", START_AND_WAIT], env={**os.environ, "PYTHONPATH": scripts}, text=True,
+        stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        pid, *paths = process.stdout.readline().strip().split("|")
+        assert (Path("/proc") / pid).exists()
+        assert all(Path(path).is_dir() for path in paths)
+        process.kill()
+    wait_until_gone(f"/proc/{pid}", *paths)
+
+
+def wait_until_gone(*paths: str) -> None:
+    """What another process does takes its time; a minute is for a machine that is busy with something else."""
+    deadline = time.monotonic() + 60.0
+    while left := [path for path in paths if Path(path).exists()]:
+        assert time.monotonic() < deadline, f"{left} is still there"
+        time.sleep(0.05)
+
+
+def test_a_scratch_folder_goes_with_its_servers():
+    with pg_cluster.scratch_folder("tiny_dancer_pg_") as folder:
+        cluster = pg_cluster.cluster_at(folder / "pg", pg_config=os.environ.get("PG_CONFIG"))
+        cluster.initialise()
+        cluster.start(fsync=False)
+        pid = (cluster.data / "postmaster.pid").read_text().splitlines()[0]
+    assert not folder.exists()
+    wait_until_gone(f"/proc/{pid}")
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -126,20 +126,21 @@ def test_every_table_is_held_by_policies(dsn):
     )
     of_all_tenants = {"meta", "schema_migrations"}
     assert {name for name, held, policies in tables if not (held and policies == 1)} == of_all_tenants
-    assert len(tables) == 16
+    assert len(tables) == 17
 
 
 def test_a_migration_that_fails_leaves_nothing(empty_dsn):
     steps = load_migrations(MIGRATIONS_FOLDER)
-    broken = (*steps, Migration(2, "broken", "CREATE TABLE tiny_dancer.half (); SELECT 1 / 0;", "0" * 64))
+    later = len(steps) + 1
+    broken = (*steps, Migration(later, "broken", "CREATE TABLE tiny_dancer.half (); SELECT 1 / 0;", "0" * 64))
     connection = PsycopgConnection(empty_dsn)
     with pytest.raises(Exception, match="division by zero"):
         migrate(connection, broken)
     assert execute(empty_dsn, "SELECT to_regnamespace('tiny_dancer')") == [(None,)]
-    assert migrate(connection, steps) == 1
-    assert migrate(connection, (*steps, Migration(2, "more", "CREATE TABLE tiny_dancer.more ();", "1" * 64))) == 1
-    assert migrate(connection, (*steps, Migration(2, "more", "", "1" * 64))) == 0
-    with pytest.raises(StoreVersionError, match=r"schema 2; this Tiny Dancer knows up to 1"):
+    assert migrate(connection, steps) == len(steps)
+    assert migrate(connection, (*steps, Migration(later, "more", "CREATE TABLE tiny_dancer.more ();", "1" * 64))) == 1
+    assert migrate(connection, (*steps, Migration(later, "more", "", "1" * 64))) == 0
+    with pytest.raises(StoreVersionError, match=rf"schema {later}; this Tiny Dancer knows up to {len(steps)}"):
         PostgresStore.connect(empty_dsn)
 
 
@@ -159,7 +160,8 @@ def test_with_the_extension_the_extension_migrates(dsn):
         " VALUES (99999, 'tiny_dancer', 10, 'tiny_dancer'::regnamespace, false, '0')",
     )
     PostgresStore.connect(dsn).close()
-    newer = (*load_migrations(MIGRATIONS_FOLDER), Migration(2, "more", "SELECT 1", "1" * 64))
+    steps = load_migrations(MIGRATIONS_FOLDER)
+    newer = (*steps, Migration(len(steps) + 1, "more", "SELECT 1", "1" * 64))
     with pytest.raises(StoreVersionError, match="extension") as caught:
         migrate(PsycopgConnection(dsn), newer)
     assert "ALTER EXTENSION" in caught.value.hint

@@ -57,6 +57,7 @@ def test_a_locked_file_is_waited_for_and_told_of(path):
             with pytest.raises(StoreLockedError, match=r"locked .* for 0\.\d s"):
                 attempt()
             assert time.monotonic() - begun >= 0.3
+        assert store.save_ability_state("0" * 64, 1, b"state") is False  # what was learned can be learned again
         assert store.agent_stats()["a"].total_requests == 1  # readers are not in the way of writers, nor they of them
         holder.execute("ROLLBACK")
         store.insert_agent(agent("b"))
@@ -273,6 +274,7 @@ READ_ONLY = """
         except StoreReadOnlyError:
             continue
         raise AssertionError("it was written")
+    assert store.save_ability_state("0" * 64, 3, b"state") is False
     assert store.version().outcomes == 3
     print("read")
 """

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.store.suite import agent
+from tinydancer.store.migrations import load_migrations
 from tinydancer.store.sqlite import SqliteStore
 from tinydancer.types import EmbeddingSpace
 
@@ -145,5 +146,5 @@ def test_four_processes_may_make_one_store_at_once(tmp_path):
         assert [opener.wait(timeout=60) for opener in openers] == [0, 0, 0, 0]
         with SqliteStore(path) as store:
             assert [a.name for a in store.list_agents()] == [f"agent-{n}" for n in range(4)]
-            assert store._database.fetch("SELECT count(*) FROM schema_migrations") == [(1,)]
+            assert store._database.fetch("SELECT count(*) FROM schema_migrations") == [(len(load_migrations()),)]
         assert SqliteStore.open_space(path) == EmbeddingSpace("all-MiniLM-L6-v2", 384)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.store.model_suite import ModelSuite, ModelTenantSuite
+from tests.store.route_suite import RouteSuite, RouteTenantSuite
 from tests.store.suite import StoreSuite, TenantSuite
 from tinydancer.store.sqlite import SqliteStore
 
@@ -26,13 +28,13 @@ def file_opener(tmp_path):
         store.close()
 
 
-class TestSqliteFile(StoreSuite, TenantSuite):
+class TestSqliteFile(StoreSuite, TenantSuite, ModelSuite, ModelTenantSuite, RouteSuite, RouteTenantSuite):
     @pytest.fixture
     def open_store(self, file_opener):
         return file_opener
 
 
-class TestSqliteMemory(StoreSuite):
+class TestSqliteMemory(StoreSuite, ModelSuite, RouteSuite):
     @pytest.fixture
     def open_store(self):
         open_store, opened = opener(":memory:")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinydancer.errors import StoreError
-from tinydancer.store import candidates, migrations, sqlite
+from tinydancer.store import candidates, migrations, sqlite, sqlite_models, sqlite_routes
 from tinydancer.store.queries import SQL_FOLDER, load_queries
 from tinydancer.store.sqlite import SqliteStore
 
@@ -18,6 +18,7 @@ ON_THE_WAY_OF_A_REQUEST = [
     "version", "insert_agent", "replace_agent", "get_agent", "list_agents", "get_decision", "list_decisions",
     "insert_decision", "insert_outcome", "tail", "rolled_up_stats", "rolled_up_histograms", "recent_residuals",
     "decision_totals", "query_candidates", "get_candidate", "routing_statistics",
+    "active_model", "graded_features", "ability_state", "save_ability_state",
 ]  # fmt: skip
 
 
@@ -30,7 +31,8 @@ def store(tmp_path):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_statement_is_valid_and_used(store, file):
     modules = "".join(
-        Path(str(module.__file__)).read_text(encoding="utf-8") for module in (sqlite, candidates, migrations)
+        Path(str(module.__file__)).read_text(encoding="utf-8")
+        for module in (sqlite, sqlite_models, sqlite_routes, candidates, migrations)
     )
     queries = load_queries(file)
     assert queries
@@ -43,11 +45,11 @@ def test_every_statement_is_valid_and_used(store, file):
 
 @pytest.mark.parametrize("name", ON_THE_WAY_OF_A_REQUEST)
 def test_no_statement_reads_a_whole_table_that_grows(store, name):
-    statement = {**sqlite._Q, **candidates._Q}[name]
+    statement = {**sqlite._Q, **sqlite_models._Q, **candidates._Q}[name]
     parameters = len(set(re.findall(r"\?(\d+)", statement)))
     plan = [row[3] for row in store._database.fetch(f"EXPLAIN QUERY PLAN {statement}", (None,) * parameters)]
     assert [step for step in plan if re.match(r"SCAN (?!t\b|CONSTANT)", step)] == []
-    if name in ("list_decisions", "list_agents", "tail", "recent_residuals"):
+    if name in ("list_decisions", "list_agents", "tail", "recent_residuals", "graded_features"):
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan
 
 

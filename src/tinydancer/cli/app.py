@@ -16,20 +16,27 @@ from tinydancer._version import __version__
 from tinydancer.cli import agent_files, output  # noqa: F401  # registers the commands that read and write files
 from tinydancer.cli import options as opt
 from tinydancer.cli.agents import agents_app
+from tinydancer.cli.calibrate import calibrate
 from tinydancer.cli.context import State
 from tinydancer.cli.demo import demo
 from tinydancer.cli.embed import embed
 from tinydancer.cli.errors import Group
+from tinydancer.cli.evaluate import evaluate
 from tinydancer.cli.exit_codes import MEANINGS
 from tinydancer.cli.init import init
+from tinydancer.cli.models import models_app
 from tinydancer.cli.options import examples
 from tinydancer.cli.outcomes import decisions, feedback, stats
+from tinydancer.cli.plan import plan_app
 from tinydancer.cli.postgres import postgres_app
 from tinydancer.cli.route import route
+from tinydancer.cli.routes import routes_app
+from tinydancer.cli.train import train
 
 _START = "Start"
 _ROUTE = "Route"
 _LEARN = "Look and learn"
+_PREDICT = "Predict quality"
 
 _EXIT_CODES = "[bold]Exit codes[/bold]\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -124,6 +131,8 @@ app.command(
         "tinydancer route --batch --file requests.txt --json > decisions.jsonl",
     ),
 )(route)
+app.add_typer(routes_app, name="routes", rich_help_panel=_ROUTE)
+app.add_typer(plan_app, name="plan", rich_help_panel=_ROUTE)
 app.command(
     rich_help_panel=_ROUTE,
     epilog=examples("tinydancer embed 'a red car' 'a crimson automobile'", "tinydancer embed 'a red car' --json"),
@@ -136,6 +145,30 @@ app.command(
         "tinydancer feedback --agent small --quality 0.7",
     ),
 )(feedback)
+app.add_typer(models_app, name="models", rich_help_panel=_PREDICT)
+app.command(
+    rich_help_panel=_PREDICT,
+    epilog=examples(
+        "tinydancer train --requests requests.csv.gz --outcomes outcomes.csv.gz --out mine.safetensors",
+        "tinydancer train --requests r.csv --outcomes o.csv --from shipped --out mine.safetensors --report report",
+        "tinydancer train --out mine.safetensors --json",
+    ),
+)(train)
+app.command(
+    "eval",
+    rich_help_panel=_PREDICT,
+    epilog=examples(
+        "tinydancer eval --requests requests.csv.gz --outcomes outcomes.csv.gz --out report",
+        "tinydancer eval --requests requests.csv.gz --outcomes outcomes.csv.gz --model mine.safetensors --json",
+    ),
+)(evaluate)
+app.command(
+    rich_help_panel=_PREDICT,
+    epilog=examples(
+        "tinydancer calibrate --requests requests.csv.gz --outcomes outcomes.csv.gz --target-quality 0.95",
+        "tinydancer calibrate --requests r.csv --outcomes o.csv --model mine.safetensors --write",
+    ),
+)(calibrate)
 app.command(rich_help_panel=_LEARN, epilog=examples("tinydancer decisions --limit 5 --json"))(decisions)
 app.command(rich_help_panel=_LEARN)(stats)
 app.command(rich_help_panel=_LEARN)(version)

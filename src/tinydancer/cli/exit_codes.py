@@ -23,7 +23,7 @@ MEANINGS = {
     OK: "done",
     UNEXPECTED: "an unexpected failure (a bug, or a machine in trouble)",
     INVALID_INPUT: "wrong usage or invalid input",
-    NOT_FOUND: "no such agent or decision",
+    NOT_FOUND: "no such agent, decision or model",
     ALREADY_EXISTS: "the name or file exists already",
     NO_AGENT: "no agent fits, or none is registered",
     STORE: "the store cannot be read or written",

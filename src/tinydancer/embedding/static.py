@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,12 @@ LONG_TEXT_CHARS = 4096
 """Of a longer text, only the first and the last half of this many characters are embedded."""
 UNKNOWN_TOKEN = "[UNK]"
 TEXTS_PER_PART = 512
+KEPT_WORDS = 8192
+"""Words of several tokens that are kept with them: a megabyte."""
+LONG_WORD_CHARS = 32
+"""Longer ones come once; their tokens are not kept."""
+# Where the tokenizer splits a text of printable ASCII: at white space, and around each mark.
+_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 class StaticEmbedder:
@@ -66,7 +74,8 @@ class StaticEmbedder:
 
     Notes
     -----
-    Immutable after construction: one embedder serves any number of threads and survives a fork.
+    Immutable after construction, but for words whose tokens it remembers: one embedder serves any number of threads
+    and survives a fork.
     """
 
     name = "static"
@@ -75,6 +84,10 @@ class StaticEmbedder:
         directory = DATA_DIRECTORY if directory is None else Path(directory)
         tensors, self.metadata = _load_table(directory / TABLE_FILE)
         self._tokenizer = _load_tokenizer(directory / TOKENIZER_FILE, self.metadata, len(tensors["table"]))
+        special = [re.escape(token.content) for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._not_plain = re.compile("|".join((r"[^\t\n\r -~]", *special)))
+        self._tokens = {w: token for w, token in self._tokenizer.get_vocab().items() if _WORDS.fullmatch(w)}
+        self._pieces: dict[str, list[int]] = {}
         self._table: npt.NDArray[np.int8] = tensors["table"]
         self._factors: FloatVector = tensors["weights"] * tensors["scales"]
         self.space = EmbeddingSpace(self.metadata["space"], self._table.shape[1])
@@ -149,7 +162,34 @@ class StaticEmbedder:
         vector /= np.float32(math.sqrt(square))
         return vector, count
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, as the tokenizer gives them.
+
+        Most words are one token, and looking them up takes a fraction of the tokenizer's time. It is asked about the
+        others, and about texts with special tokens or with other characters than printable ASCII.
+        """
+        one, several = self._tokens, self._pieces
+        split = [[text] if self._not_plain.search(text) else _WORDS.findall(text.lower()) for text in texts]
+        ids = [[one.get(word, -1) for word in words] for words in split]
+        unknown = {
+            word
+            for words, own in zip(split, ids, strict=True)
+            if -1 in own
+            for word, token in zip(words, own, strict=True)
+            if token < 0 and word not in several
+        }
+        found = dict(zip(unknown, self._ask(list(unknown)), strict=True)) if unknown else {}
+        for i, (words, own) in enumerate(zip(split, ids, strict=True)):
+            if -1 in own:
+                tokens = [[token] if token >= 0 else several.get(word) or found[word]
+                          for word, token in zip(words, own, strict=True)]  # fmt: skip
+                ids[i] = list(chain.from_iterable(tokens))
+        several.update((word, own) for word, own in found.items() if own and len(word) <= LONG_WORD_CHARS)
+        if len(several) > KEPT_WORDS:
+            self._pieces = {}  # a new one: another thread may be reading the old one
+        return ids
+
+    def _ask(self, texts: list[str]) -> list[list[int]]:
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):

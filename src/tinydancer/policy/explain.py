@@ -6,21 +6,23 @@ In: one request's row of what ``decide`` computed. Out: text. Made only when som
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinydancer.policy.objectives import preference_keys, ranked
-from tinydancer.policy.wording import milliseconds, plural, price, usd
+from tinydancer.policy.wording import milliseconds, plural, price
 from tinydancer.snapshot import Array, Mask, Snapshot
 
 _THRIFTY = ("cost", "latency", "quality_per_dollar")
+# An agent's latency and, for a request of so many tokens, its price come again and again; writing them out takes longer
+# than everything else here.
+_time = lru_cache(maxsize=2048)(milliseconds)
+_price = lru_cache(maxsize=2048)(price)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One request: who was chosen, and per agent (arrays of length N) what was computed.
 
     Attributes
@@ -28,7 +30,8 @@ class Row:
     share
         The share of the best expected quality that counts as good enough.
     allowed, eligible
-        Who satisfies the constraints, and who of them is good enough where the objective asks for it.
+        Who satisfies the constraints, and who of them is good enough where the objective asks for it; one array where
+        it does not ask.
     keys
         The order of preference as keys to minimise; empty if they were not kept.
     """
@@ -54,9 +57,27 @@ class Row:
         )  # fmt: skip
         return tuple(key[0] for key in keys)
 
+    def figures(self, i: int) -> _Figures:
+        """What is known of one agent, as plain numbers."""
+        return _Figures(
+            self.cost_usd.item(i), self.snapshot.latency_ms.item(i), self.quality.item(i), self.match.item(i)
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
+    def top(self) -> int:
+        """The allowed agent of the highest expected quality."""
+        return int(np.where(self.allowed, self.quality, -1.0).argmax())
+
+
+class _Figures(NamedTuple):
+    """One agent for one request; NaN is unknown."""
+
+    cost_usd: float
+    latency_ms: float
+    quality: float
+    match: float
+
+
+class Alternative(NamedTuple):
     """An agent that would have served too, and why it was not chosen."""
 
     agent_name: str
@@ -68,52 +89,57 @@ class Alternative:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return self._asdict()
 
 
 def reasoning(row: Row) -> str:
     """One sentence on the choice, and one on where its quality figure comes from."""
-    i, names = row.chosen, row.snapshot.names
-    others = int(np.count_nonzero(row.eligible)) - 1
-    group = f"{plural(others + 1, 'agent')} that {'fit' if others else 'fits'}"
+    name, facts = row.snapshot.names[row.chosen], _facts(row.figures(row.chosen))
+    fitting = int(np.count_nonzero(row.allowed))
+    good = fitting if row.eligible is row.allowed else int(np.count_nonzero(row.eligible))
+    group = f"{plural(good, 'agent')} that {'fit' if good > 1 else 'fits'}"
     if row.objective in _THRIFTY and row.share > 0.0:
-        group = f"{plural(others + 1, 'agent')} that fit and are good enough for this request"
-    facts = _facts(row, i)
-    if np.count_nonzero(row.allowed) == 1:
-        lead = f"{names[i]} is the only agent that fits this request: {facts}."
-    elif others == 0:
-        lead = f"{names[i]} is the only agent that is good enough for this request: {facts}{_aside(row)}."
+        group = f"{plural(good, 'agent')} that fit and are good enough for this request"
+    if fitting == 1:
+        lead = f"{name} is the only agent that fits this request: {facts}."
+    elif good == 1:
+        lead = f"{name} is the only agent that is good enough for this request: {facts}{_aside(row)}."
     elif row.objective == "cost":
-        lead = f"{names[i]} is the cheapest of the {group}: {facts}{_aside(row)}."
+        lead = f"{name} is the cheapest of the {group}: {facts}{_aside(row)}."
     elif row.objective == "latency":
-        lead = f"{names[i]} is the fastest of the {group}: {facts}{_aside(row)}."
+        lead = f"{name} is the fastest of the {group}: {facts}{_aside(row)}."
     elif row.objective == "quality":
-        lead = f"{names[i]} has the highest expected quality of the {group}: {facts}."
+        lead = f"{name} has the highest expected quality of the {group}: {facts}."
     elif row.objective == "quality_per_dollar":
-        lead = f"{names[i]} gives the most quality for the money of the {group}: {facts}{_aside(row)}."
+        lead = f"{name} gives the most quality for the money of the {group}: {facts}{_aside(row)}."
     else:
-        lead = f"{names[i]} is the best balance of cost, speed, quality and match among the {group}: {facts}."
-    seen = int(row.snapshot.graded_answers[i])
+        lead = f"{name} is the best balance of cost, speed, quality and match among the {group}: {facts}."
+    predictor = row.snapshot.predictor
+    if predictor is not None and predictor.covered[row.chosen]:
+        return f"{lead} The model {predictor.model.name} predicts the quality for this request."
+    seen = row.snapshot.graded_answers.item(row.chosen)
     source = f"its record of {plural(seen, 'judged answer')} beside its stated score" if seen else "its stated score"
     return f"{lead} No trained model: the quality is {source}, weighed by how well its skills match."
 
 
 def alternatives(row: Row, limit: int) -> list[Alternative]:
     """The next best agents that were allowed, at most `limit`, each with the reason it came after."""
-    # The good enough first, then the rest of the allowed, which is how they were passed over.
-    order = ranked(row.allowed, (np.where(row.eligible, 0.0, 1.0), *row.preferences()))
-    rest = [int(i) for i in order if i != row.chosen][:limit]
-    return [
-        Alternative(
-            agent_name=row.snapshot.names[i],
-            estimated_cost=known(row.cost_usd[i]),
-            estimated_latency_ms=known(row.snapshot.latency_ms[i]),
-            expected_quality=float(row.quality[i]),
-            similarity_score=float(row.match[i]),
-            reason=_comparison(row, i, bool(row.eligible[i])),
-        )
-        for i in rest
-    ]
+    keys = row.preferences()
+    if row.eligible is not row.allowed:
+        # The good enough first, then the rest of the allowed, which is how they were passed over.
+        keys = (np.where(row.eligible, 0.0, 1.0), *keys)
+    first = ranked(row.allowed, keys)[: limit + 1].tolist()
+    theirs = row.figures(row.chosen)
+    found = []
+    for i in [i for i in first if i != row.chosen][:limit]:
+        mine = row.figures(i)
+        found.append(
+            Alternative(
+                row.snapshot.names[i], known(mine.cost_usd), known(mine.latency_ms), mine.quality, mine.match,
+                _comparison(row.objective, mine, theirs) if row.eligible[i] else _shortfall(row, mine),
+            )
+        )  # fmt: skip
+    return found
 
 
 def known(value: np.floating[Any] | float) -> float | None:
@@ -122,42 +148,49 @@ def known(value: np.floating[Any] | float) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _facts(row: Row, i: int) -> str:
-    cost, latency = float(row.cost_usd[i]), float(row.snapshot.latency_ms[i])
-    asked = price(cost) if cost == 0.0 or math.isnan(cost) else f"about {usd(cost)}"
-    return f"{asked}, {milliseconds(latency)}, expected quality {row.quality[i]:.2f}"
+def _facts(of: _Figures) -> str:
+    asked = _price(of.cost_usd)
+    about = "" if of.cost_usd == 0.0 or math.isnan(of.cost_usd) else "about "
+    return f"{about}{asked}, {_time(of.latency_ms)}, expected quality {of.quality:.2f}"
 
 
 def _aside(row: Row) -> str:
     """Names the best allowed agent where the chosen one is not it: what the saving is measured against."""
-    top = int(np.where(row.allowed, row.quality, -1.0).argmax())
+    top = row.top()
     if row.quality[top] <= row.quality[row.chosen]:
         return ""
-    return f" (the best, {row.snapshot.names[top]}, has {row.quality[top]:.2f} for {price(float(row.cost_usd[top]))})"
+    best = row.figures(top)
+    return f" (the best, {row.snapshot.names[top]}, has {best.quality:.2f} for {_price(best.cost_usd)})"
 
 
-def _comparison(row: Row, i: int, is_good: bool) -> str:
-    quality = f"expected quality {row.quality[i]:.2f} against {row.quality[row.chosen]:.2f}"
-    if not is_good:
-        top = float(np.where(row.allowed, row.quality, -1.0).max())
-        below = f"is below {row.share:.0%} of the best ({top:.2f})"
-        return f"not good enough: expected quality {row.quality[i]:.2f} {below}"
-    cost = _versus(row.cost_usd, i, row.chosen, price, "costs more", "costs less", "costs the same")
-    speed = _versus(row.snapshot.latency_ms, i, row.chosen, milliseconds, "slower", "faster", "as fast")
-    if row.objective == "latency":
+def _shortfall(row: Row, mine: _Figures) -> str:
+    best = row.quality.item(row.top())
+    return f"not good enough: expected quality {mine.quality:.2f} is below {row.share:.0%} of the best ({best:.2f})"
+
+
+def _comparison(objective: str, mine: _Figures, theirs: _Figures) -> str:
+    quality = f"expected quality {mine.quality:.2f} against {theirs.quality:.2f}"
+    if objective != "latency":
+        cost = _versus(
+            mine.cost_usd, theirs.cost_usd, _price(mine.cost_usd), _price(theirs.cost_usd), "costs more", "costs less",
+            "costs the same",
+        )  # fmt: skip
+        if objective == "quality":
+            return f"{quality}; {cost}"
+        if objective != "balanced":
+            return f"{cost}; {quality}"
+    speed = _versus(
+        mine.latency_ms, theirs.latency_ms, _time(mine.latency_ms), _time(theirs.latency_ms), "slower", "faster",
+        "as fast",
+    )  # fmt: skip
+    if objective == "latency":
         return f"{speed}; {quality}"
-    if row.objective == "quality":
-        return f"{quality}; {cost}"
-    if row.objective == "balanced":
-        match = f"match {row.match[i]:.2f} against {row.match[row.chosen]:.2f}"
-        return f"a lesser balance: {cost}; {speed}; {quality}; {match}"
-    return f"{cost}; {quality}"
+    return f"a lesser balance: {cost}; {speed}; {quality}; match {mine.match:.2f} against {theirs.match:.2f}"
 
 
-def _versus(values: npt.NDArray[np.float64], i: int, chosen: int, unit: Any, more: str, less: str, same: str) -> str:
-    mine, theirs = float(values[i]), float(values[chosen])
+def _versus(mine: float, theirs: float, my_text: str, their_text: str, more: str, less: str, same: str) -> str:
     if mine == theirs:
-        return f"{same} ({unit(mine)})"
+        return f"{same} ({my_text})"
     if math.isnan(mine) or math.isnan(theirs):
-        return f"{unit(mine)} against {unit(theirs)}"
-    return f"{more if mine > theirs else less} ({unit(mine)} against {unit(theirs)})"
+        return f"{my_text} against {their_text}"
+    return f"{more if mine > theirs else less} ({my_text} against {their_text})"

@@ -1,4 +1,4 @@
-"""What every store offers: agents, decisions, outcomes, candidates, and the version of the registry.
+"""What every store offers: agents, decisions, outcomes, models, and the version of the registry.
 
 In: checked nouns. Out: what was committed, by this process or any other. A method that returns has committed; a
 method that raises has changed nothing. Every method may be called from any thread, and every method is limited to the
@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tinydancer.learn import AgentStats
+from tinydancer.policy.route_rules import RateLimit, Route, Utterance
 from tinydancer.types import Agent, EmbeddingSpace, Outcome
+
+SHIPPED_MODEL = "shipped"
+"""Names what this version of the package brings for a kind. Its weights are never stored: only that it is active."""
+NO_MODEL = "none"
+"""Reserved, so that *none* is never taken for a model."""
 
 
 class StoreVersion(NamedTuple):
@@ -21,7 +27,7 @@ class StoreVersion(NamedTuple):
     Attributes
     ----------
     registry
-        Grows with every change to the agents.
+        Grows with every change to the agents and to the models.
     outcomes
         Grows with every outcome.
     """
@@ -34,7 +40,9 @@ class StoreVersion(NamedTuple):
 class DecisionRow:
     """A decision as it is stored.
 
-    ``request`` is the text where recording texts is on, else None; ``constraints`` is JSON-ready.
+    ``request`` is the text where recording texts is on, else None; ``constraints`` is JSON-ready. ``features`` is what
+    a model learns from when the outcome is known: little-endian float16, the embedding and then the surface features,
+    which no store looks into.
     """
 
     decision_id: str
@@ -51,6 +59,68 @@ class DecisionRow:
     constraints: Mapping[str, Any]
     model: str | None = None
     request: str | None = None
+    features: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """What is known of a model without reading its weights.
+
+    Attributes
+    ----------
+    kind
+        What it is for, ``quality-model`` for example.
+    sha256
+        Of its content, 64 hexadecimal digits; empty for the shipped one, which the store does not hold.
+    size_bytes
+        Of its file; 0 for the shipped one.
+    metadata
+        The JSON object that its file holds, or what the caller made of it.
+    is_active
+        Whether it is the one of its kind that decides.
+    created_at
+        When it was stored, in seconds since 1970; 0 for the shipped one.
+    """
+
+    kind: str
+    name: str
+    sha256: str
+    size_bytes: int
+    metadata: Mapping[str, Any]
+    is_active: bool
+    created_at: float
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the package brings it; its weights are then not the store's to give."""
+        return self.name == SHIPPED_MODEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedFeatures:
+    """A judged answer with what its decision kept to learn from.
+
+    Attributes
+    ----------
+    outcome_id
+        Grows; where to read on from.
+    agent_name
+        Who answered, which need not be who was decided for.
+    quality
+        As it was judged, in [0, 1]; 0 for an answer that failed and that nobody judged.
+    features
+        Of the decision, as they were recorded.
+    request
+        The text where it was recorded, else None.
+    """
+
+    outcome_id: int
+    agent_name: str
+    quality: float
+    features: bytes
+    request: str | None
+    cost_usd: float | None
+    occurred_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +222,99 @@ class Store(Protocol):
 
     def routing_totals(self) -> RoutingTotals:
         """Counts over everything recorded."""
+        ...
+
+    # Models. A kind has one that is active: a stored one, or the shipped one, or none. Every change to them moves the
+    # registry's version.
+    def insert_model(
+        self, kind: str, name: str, sha256: str, artifact: bytes, metadata: Mapping[str, Any], *, replace: bool = False
+    ) -> None:
+        """Stores a model's file, which the caller has checked; with `replace` over one of that name, active or not.
+
+        Raises `AlreadyExistsError` if the name is taken, `InvalidNameError` for `SHIPPED_MODEL` and `NO_MODEL`.
+        """
+        ...
+
+    def list_models(self, kind: str | None = None) -> list[ModelRow]:
+        """Those that are stored, of one kind or of all, in order of kind and name; the shipped ones are not."""
+        ...
+
+    def get_model(self, kind: str, name: str) -> ModelRow:
+        """One that is stored; raises `NotFoundError` with the nearest name as a hint."""
+        ...
+
+    def model_artifact(self, kind: str, name: str) -> bytes:
+        """The file of one that is stored; raises `NotFoundError`."""
+        ...
+
+    def activate_model(self, kind: str, name: str | None) -> None:
+        """Lets a stored model decide, or `SHIPPED_MODEL`, or with None none; raises `NotFoundError`."""
+        ...
+
+    def active_model(self, kind: str) -> ModelRow | None:
+        """The one that decides, or None; of the shipped one (``is_shipped``) the row holds the name only."""
+        ...
+
+    def delete_model(self, kind: str, name: str) -> None:
+        """Removes one that is stored; if it was active, none is. Raises `NotFoundError`."""
+        ...
+
+    # Learning.
+    def graded_features(self, after: int, limit: int) -> list[GradedFeatures]:
+        """Outcomes with a quality, or without success, whose decisions have features; after an outcome id, in order.
+
+        An answer that was judged twice is there twice. Read on with the last `outcome_id`. What a transaction that is
+        still open may precede is left for later.
+        """
+        ...
+
+    def ability_state(self, model_sha256: str) -> tuple[int, bytes] | None:
+        """What was learned on top of a model: up to which outcome id, and the state, which no store looks into."""
+        ...
+
+    def save_ability_state(self, model_sha256: str, up_to: int, state: bytes) -> bool:
+        """Keeps a state that knows more outcomes than the stored one; whether it did.
+
+        Never waits and never fails for want of permission: False if another session is at it, or if this one may not
+        write.
+        """
+        ...
+
+    # Semantic routes. Every change to them moves the registry's version; rate limits do not.
+    def insert_routes(self, routes: Sequence[Route], *, replace: bool = False) -> None:
+        """Keeps all of them or none; with `replace`, those that exist are overwritten with their utterances.
+
+        Raises `AlreadyExistsError` for a name that is taken, or differs from another in capitals only, and
+        `NotFoundError` for a target agent that is not registered.
+        """
+        ...
+
+    def update_routes(self, routes: Sequence[Route]) -> None:
+        """Overwrites fields and descriptions, all or none; examples stay. Raises `NotFoundError`."""
+        ...
+
+    def delete_route(self, name: str) -> None:
+        """Removes a route with its utterances; raises `NotFoundError`."""
+        ...
+
+    def add_utterances(self, name: str, utterances: Sequence[Utterance]) -> int:
+        """Adds examples that the route does not have yet; how many. Raises `NotFoundError`."""
+        ...
+
+    def remove_utterances(self, name: str, texts: Sequence[str]) -> int:
+        """Removes examples by their texts, wanted or negative ones; how many there were. Raises `NotFoundError`."""
+        ...
+
+    def get_route(self, name: str) -> Route:
+        """One route with its utterances; raises `NotFoundError` with the nearest name as a hint."""
+        ...
+
+    def list_routes(self) -> list[Route]:
+        """All, active or not, in order of name, with their utterances."""
+        ...
+
+    def take_route_token(self, name: str, limit: RateLimit, now: float, *, keep: bool = True) -> bool:
+        """Asks a route's rate limit for one request, across all processes; without `keep` it is only looked at."""
         ...
 
     def close(self) -> None:

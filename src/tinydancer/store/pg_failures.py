@@ -23,6 +23,7 @@ UNIQUE_VIOLATION = "23505"
 NOT_NULL_VIOLATION = "23502"
 CHECK_VIOLATION = "23514"
 PRIVILEGE_MISSING = "42501"
+READ_ONLY = "25006"
 CONNECTION_LOST = "08006"
 """Given by connections themselves, because a driver that lost the server has no SQLSTATE."""
 
@@ -61,7 +62,7 @@ def store_error(failure: DatabaseFailure) -> TinyDancerError:
             f"PostgreSQL has no room left: {message}; nothing was changed.",
             hint="Free space on the server; everything committed before is still there.",
         )
-    if state == "25006":
+    if state == READ_ONLY:
         return StoreReadOnlyError(
             "This transaction, or this server, cannot be written.",
             hint="Use the primary server and a transaction that is not read-only, or route without recording.",

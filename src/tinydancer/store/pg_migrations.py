@@ -51,6 +51,87 @@ def installation_sql(after: int = 0) -> str:
     return "\n".join(parts)
 
 
+def adopting_sql() -> str:
+    """As `installation_sql`, schema included, for a database where the store may have made the tables before.
+
+    They become the extension's own if the role that creates the extension, or a superuser, owns all of them: else a
+    role that may merely create schemas could leave functions and triggers there that others' calls would run.
+    """
+    parts = [_ADOPT]
+    for step in load_migrations(MIGRATIONS_FOLDER):
+        if "$migration$" in step.sql:
+            raise StoreError(f"The migration {step.name} quotes with $migration$, which stands around it here.")
+        parts.append(_STEP.format(number=step.number, name=step.name, sha256=step.sha256, sql=step.sql))
+    return "\n".join(parts)
+
+
+_ADOPT = """
+DO $body$
+DECLARE
+    strangers text;
+    found record;
+BEGIN
+    IF pg_catalog.to_regnamespace('tiny_dancer') IS NULL THEN
+        CREATE SCHEMA tiny_dancer;
+        RETURN;
+    ELSIF pg_catalog.to_regclass('tiny_dancer.schema_migrations') IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '42P06',
+            MESSAGE = 'The schema tiny_dancer exists and is not ours: it has no table schema_migrations.',
+            HINT = 'Use another database, or drop the schema if nobody needs it.';
+    END IF;
+    SELECT pg_catalog.string_agg(DISTINCT r.rolname::text, ', ') INTO strangers
+    FROM (SELECT nspowner FROM pg_catalog.pg_namespace WHERE oid = 'tiny_dancer'::pg_catalog.regnamespace
+          UNION SELECT relowner FROM pg_catalog.pg_class WHERE relnamespace = 'tiny_dancer'::pg_catalog.regnamespace
+          UNION SELECT proowner FROM pg_catalog.pg_proc WHERE pronamespace = 'tiny_dancer'::pg_catalog.regnamespace
+         ) AS o (owner)
+    JOIN pg_catalog.pg_roles AS r ON r.oid = o.owner
+    WHERE NOT r.rolsuper AND r.rolname <> current_user;
+    IF strangers IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '42501',
+            MESSAGE = pg_catalog.format('The tables in the schema tiny_dancer belong to %s.', strangers),
+            DETAIL = 'What they own there would run with the rights of whoever calls the extension.',
+            HINT = pg_catalog.format('If you trust them: REASSIGN OWNED BY %s TO %I; and grant tiny_dancer_admin to '
+                                     'the role that the store connects as.', strangers, current_user);
+    END IF;
+    ALTER EXTENSION tiny_dancer ADD SCHEMA tiny_dancer;
+    FOR found IN
+        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind,
+               c.oid::pg_catalog.regclass::text AS name
+        FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = 'tiny_dancer'::pg_catalog.regnamespace AND c.relkind IN ('r', 'v', 'S')
+        UNION ALL
+        SELECT 'FUNCTION', p.oid::pg_catalog.regprocedure::text
+        FROM pg_catalog.pg_proc AS p
+        WHERE p.pronamespace = 'tiny_dancer'::pg_catalog.regnamespace
+    LOOP
+        EXECUTE pg_catalog.format('ALTER EXTENSION tiny_dancer ADD %s %s', found.kind, found.name);
+    END LOOP;
+END;
+$body$;
+"""
+_STEP = """
+DO $body$
+DECLARE
+    applied text;
+BEGIN
+    IF pg_catalog.to_regclass('tiny_dancer.schema_migrations') IS NOT NULL THEN
+        SELECT m.sha256 INTO applied FROM tiny_dancer.schema_migrations AS m WHERE m.number = {number};
+        IF applied = '{sha256}' THEN
+            RETURN;
+        ELSIF applied IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = '55000',
+                MESSAGE = 'The tables were made by another version of migration {number} ({name}).';
+        END IF;
+    END IF;
+    EXECUTE $migration$
+{sql}
+    $migration$;
+    INSERT INTO tiny_dancer.schema_migrations (number, name, sha256) VALUES ({number}, '{name}', '{sha256}');
+END;
+$body$;
+"""
+
+
 def _missing(run: Run, wanted: Sequence[Migration]) -> int:
     extension, recorded, schema = run(QUERIES["is_installed"], ())[0]
     if not recorded:

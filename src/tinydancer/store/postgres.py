@@ -1,4 +1,4 @@
-"""The shared store: agents, decisions and outcomes in a PostgreSQL database, from outside or inside the server.
+"""The shared store: agents, decisions, outcomes and models in a PostgreSQL database, from outside or inside the server.
 
 In: checked nouns. Out: what any session committed, and in the server also what this transaction did. It implements
 `tinydancer.store.base.Store`; `tinydancer.store.pg_connection` holds the two ways to the database, and the statements
@@ -23,7 +23,9 @@ from tinydancer.learn import AgentStats
 from tinydancer.store.base import DecisionRow, RoutingTotals, StoreVersion
 from tinydancer.store.pg_connection import Connection, PsycopgConnection, Run
 from tinydancer.store.pg_failures import NOT_NULL_VIOLATION, UNIQUE_VIOLATION, DatabaseFailure, store_error
+from tinydancer.store.pg_models import PostgresModels
 from tinydancer.store.pg_queries import QUERIES
+from tinydancer.store.pg_routes import PostgresRoutes
 from tinydancer.store.pg_rows import (
     Row,
     agent_of,
@@ -39,7 +41,7 @@ from tinydancer.types import DEFAULT_TENANT, MINILM_SPACE, Agent, EmbeddingSpace
 _FINGERPRINT_BITS = 32
 
 
-class PostgresStore:
+class PostgresStore(PostgresModels, PostgresRoutes):
     """A store in one PostgreSQL database, for any number of threads, processes and machines at once.
 
     Parameters
@@ -142,7 +144,7 @@ class PostgresStore:
         return StoreVersion(registry, outcomes << _FINGERPRINT_BITS | fingerprint % (1 << _FINGERPRINT_BITS))
 
     def registry_version(self) -> int:
-        """Grows with every change to the agents; a number seen before a ROLLBACK never comes again."""
+        """Grows with every change to agents and models; a number seen before a ROLLBACK never comes again."""
         rows = self._fetch("registry_version", self._tenant)
         return int(rows[0][0]) if rows else 0
 
@@ -317,12 +319,6 @@ class PostgresStore:
         )
 
     # Helpers.
-
-    def _fetch(self, name: str, *parameters: Any) -> list[Row]:
-        try:
-            return self._connection.fetch(QUERIES[name], parameters)
-        except DatabaseFailure as failure:
-            raise store_error(failure) from None
 
     def _write(self, name: str, *parameters: Any) -> list[Row]:
         try:

@@ -97,6 +97,7 @@ def decision_row(row: DecisionRow, tenant: str) -> Row:
         json.dumps(row.constraints) if row.constraints else "{}",
         row.model,
         row.request,
+        row.features,
     )
 
 
@@ -117,6 +118,7 @@ def decision_of(row: Row) -> DecisionRow:
         constraints=json.loads(row[11]),
         model=row[12],
         request=row[13],
+        features=row[14],
     )
 
 

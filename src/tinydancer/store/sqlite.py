@@ -1,4 +1,4 @@
-"""The embedded store: agents, decisions and outcomes in one SQLite file.
+"""The embedded store: agents, decisions, outcomes and models in one SQLite file.
 
 In: checked nouns. Out: what any process committed to the file. It implements `tinydancer.store.base.Store`; connections
 and transactions are `tinydancer.store.connection`'s business, the statements lie in ``sql/sqlite/queries``.
@@ -26,6 +26,8 @@ from tinydancer.store.failures import corrupt_error
 from tinydancer.store.migrations import open_database, read_space
 from tinydancer.store.queries import load_queries
 from tinydancer.store.rows import agent_of, agent_row, decision_of, decision_row, outcome_row
+from tinydancer.store.sqlite_models import SqliteModels
+from tinydancer.store.sqlite_routes import SqliteRoutes
 from tinydancer.store.statistics import RunningStats, add_row
 from tinydancer.types import DEFAULT_TENANT, MINILM_SPACE, Agent, EmbeddingSpace, Outcome
 
@@ -39,7 +41,7 @@ _Q = {
 }
 
 
-class SqliteStore:
+class SqliteStore(SqliteModels, SqliteRoutes):
     """A store in one SQLite file, for many threads and several processes at once.
 
     Parameters
@@ -116,7 +118,7 @@ class SqliteStore:
         return StoreVersion(*self._database.fetch(_Q["version"], (self._tenant,))[0])
 
     def registry_version(self) -> int:
-        """Grows with every change to the agents, whoever made it."""
+        """Grows with every change to the agents and to the models, whoever made it."""
         rows = self._database.fetch(_Q["registry_version"], (self._tenant,))
         return int(rows[0][0]) if rows else 0
 

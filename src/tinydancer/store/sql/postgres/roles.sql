@@ -22,11 +22,12 @@ $$;
 GRANT USAGE ON SCHEMA tiny_dancer TO tiny_dancer_reader, tiny_dancer_router, tiny_dancer_admin;
 GRANT SELECT ON ALL TABLES IN SCHEMA tiny_dancer TO tiny_dancer_reader, tiny_dancer_router, tiny_dancer_admin;
 
--- Router: records decisions and outcomes, rolls them up, and keeps circuit breakers.
+-- Router: records decisions and outcomes, rolls them up, keeps what was learned of them, circuit breakers, and how often
+-- routes are taken.
 GRANT INSERT ON tiny_dancer.decisions, tiny_dancer.outcomes TO tiny_dancer_router, tiny_dancer_admin;
 GRANT INSERT, DELETE ON tiny_dancer.outcome_tail TO tiny_dancer_router, tiny_dancer_admin;
 GRANT INSERT, UPDATE ON tiny_dancer.agent_stats, tiny_dancer.agent_histograms, tiny_dancer.rolled_up,
-    tiny_dancer.breakers TO tiny_dancer_router, tiny_dancer_admin;
+    tiny_dancer.breakers, tiny_dancer.abilities, tiny_dancer.route_limits TO tiny_dancer_router, tiny_dancer_admin;
 
 -- Admin: registers, changes and removes agents, routes, budgets, models and experiments. Agents are never deleted.
 GRANT INSERT, UPDATE ON tiny_dancer.agents, tiny_dancer.registry_versions TO tiny_dancer_admin;
