@@ -103,11 +103,13 @@ def test_only_the_latest_are_taken(dancer, monkeypatch):
     np.testing.assert_allclose(latest.quality[:, 0], [0.6, 0.7, 0.8, 0.9], atol=1e-6)
 
 
-def test_agents_that_were_removed_still_teach(dancer):
+def test_agents_that_were_removed_teach_no_more(dancer):
+    """Another may be registered under the name, and is not to be trained on a stranger's answers."""
     answer(dancer, TEXTS[0], by="bad", quality=0.5)
     answer(dancer, TEXTS[0], quality=1.0)
-    dancer.remove_agent("bad")
     assert recorded_data(dancer.store).agents == ("bad", "good")
+    dancer.remove_agent("bad")
+    assert recorded_data(dancer.store).agents == ("good",)
 
 
 def test_nothing_to_learn_from_is_an_error(dancer):
