@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def copy() -> Iterator[Path]:
 def make(copy: Path, target: str) -> list[str]:
     """The target's output; the environment of the packages is that of these tests, so that none is made."""
     done = subprocess.run(
-        ["make", "--no-print-directory", "-C", str(copy), "--assume-old=setup", f"PY={sys.executable}", target],
+        ["make", "--no-print-directory", "-C", str(copy), "--assume-old=setup", f"PY={shlex.quote(sys.executable)}", target],
         env={**os.environ, "PYTHONPATH": str(copy / "src")}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
