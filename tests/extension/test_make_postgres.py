@@ -36,8 +36,9 @@ def copy() -> Iterator[Path]:
 
 def make(copy: Path, target: str) -> list[str]:
     """The target's output; the environment of the packages is that of these tests, so that none is made."""
+    python = f"PY={shlex.quote(sys.executable)}"
     done = subprocess.run(
-        ["make", "--no-print-directory", "-C", str(copy), "--assume-old=setup", f"PY={shlex.quote(sys.executable)}", target],
+        ["make", "--no-print-directory", "-C", str(copy), "--assume-old=setup", python, target],
         env={**os.environ, "PYTHONPATH": str(copy / "src")}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
