@@ -35,6 +35,7 @@ PUBLIC = [
     "OpenAICompatibleEmbedder",
     "Outcome",
     "RequestBatch",
+    "RequestContext",
     "Router",
     "RouterConfig",
     "RoutingDecision",

@@ -26,7 +26,7 @@ from tinydancer.errors import (
     UnknownKeyError,
 )
 from tinydancer.service import TinyDancer
-from tinydancer.types import MINILM_SPACE, Constraints, EmbeddingSpace, Outcome
+from tinydancer.types import MINILM_SPACE, Constraints, EmbeddingSpace, Outcome, RequestContext
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,26 @@ def test_requests_are_kept_when_asked_for(embedder: Embedder) -> None:
         decision = dancer.route("Remember me")
         assert dancer.store.get_decision(decision.decision_id or "").request == "Remember me"
         assert decision.decision_id != dancer.route("Remember me").decision_id
+
+
+def test_whose_request_it_is_is_recorded_and_changes_no_decision(dancer: TinyDancer) -> None:
+    whose: dict[str, Any] = {"key": "team-a", "tags": ["search", "nightly", "search"], "task": "summary"}
+    whose["route_name"] = "support"
+    named, plain = dancer.route("Sum this up", "cost", **whose), dancer.route("Sum this up", "cost")
+    assert {**named.to_dict(), "decision_id": ""} == {**plain.to_dict(), "decision_id": ""}
+    kept = dancer.store.get_decision(named.decision_id or "").context
+    assert kept == RequestContext(key="team-a", tags=("search", "nightly"), task="summary", route_name="support")
+    assert kept.to_dict() == {**whose, "tags": ["search", "nightly"]}
+    assert dancer.store.get_decision(plain.decision_id or "").context == RequestContext()
+    for decision in dancer.route_batch(["One", "Two"], key="team-b"):
+        assert decision is not None
+        assert dancer.store.get_decision(decision.decision_id or "").context.key == "team-b"
+    with pytest.raises(InvalidInputError, match="17 tags"):
+        dancer.route("Hi", tags=[f"tag {i}" for i in range(17)])
+    with pytest.raises(InvalidInputError, match="key"):
+        dancer.route("Hi", key="")
+    with pytest.raises(UnknownKeyError, match="route_name"):
+        RequestContext.from_mapping({"keys": "team-a"})
 
 
 def test_feedback_that_cannot_be_placed_changes_nothing(dancer: TinyDancer) -> None:

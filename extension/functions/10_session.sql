@@ -49,13 +49,15 @@ AS 'bytea_substr_no_len';
 COMMENT ON FUNCTION tiny_dancer._bytes(real[], integer) IS
     'Internal. An array as it lies in the server''s memory.';
 
-CREATE FUNCTION tiny_dancer._route_vector(embedding bytea, optimize_for text, constraints jsonb) RETURNS jsonb
+CREATE FUNCTION tiny_dancer._route_vector(
+    embedding bytea, optimize_for text, constraints jsonb, context jsonb DEFAULT NULL
+) RETURNS jsonb
     LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $body$
 if "tiny_dancer-@VERSION@" not in GD and (failed := plpy.execute("SELECT tiny_dancer._boot() AS it")[0]["it"]): return failed
-return GD["tiny_dancer-@VERSION@"].route_vector(embedding, optimize_for, constraints)
+return GD["tiny_dancer-@VERSION@"].route_vector(embedding, optimize_for, constraints, context)
 $body$;
-COMMENT ON FUNCTION tiny_dancer._route_vector(bytea, text, jsonb) IS
+COMMENT ON FUNCTION tiny_dancer._route_vector(bytea, text, jsonb, jsonb) IS
     'Internal. The decision for one vector, or the error.';
 
 CREATE FUNCTION tiny_dancer._route_text(request text, optimize_for text, limits jsonb) RETURNS jsonb

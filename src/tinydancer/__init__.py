@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         EmbeddingSpace,
         Outcome,
         RequestBatch,
+        RequestContext,
     )
 
 _HOMES = {
@@ -68,7 +69,7 @@ _HOMES = {
     "store.sqlite": ("SqliteStore",),
     "types": (
         "Agent", "AgentPerformance", "AgentRecord", "Candidate", "Constraints", "CostModel", "EmbeddingSpace",
-        "Outcome", "RequestBatch",
+        "Outcome", "RequestBatch", "RequestContext",
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -77,9 +78,9 @@ __all__ = [
     "Agent", "AgentPerformance", "AgentRecord", "Alternative", "CallableEmbedder", "Candidate", "CapabilityMatch",
     "CircuitBreaker", "Constraints", "CostModel", "Decision", "DecisionSettings", "Decisions", "Embedded", "Embedder",
     "EmbedderSettings", "EmbeddingSpace", "FastGRNN", "FastGRNNConfig", "FeatureConfig", "FeatureEngineer",
-    "MiniLMEmbedder", "OpenAICompatibleEmbedder", "Outcome", "RequestBatch", "Router", "RouterConfig",
-    "RoutingDecision", "RoutingRequest", "RoutingResponse", "Settings", "Snapshot", "SqliteStore", "StaticEmbedder",
-    "Storage", "Store", "TinyDancer", "TinyDancerError", "__version__", "load_settings",
+    "MiniLMEmbedder", "OpenAICompatibleEmbedder", "Outcome", "RequestBatch", "RequestContext", "Router",
+    "RouterConfig", "RoutingDecision", "RoutingRequest", "RoutingResponse", "Settings", "Snapshot", "SqliteStore",
+    "StaticEmbedder", "Storage", "Store", "TinyDancer", "TinyDancerError", "__version__", "load_settings",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tinydancer.config import EmbedderSettings
 from tinydancer.embedding.base import Embedder, estimated_tokens
 from tinydancer.errors import InvalidInputError
 from tinydancer.model.surface import surface_features
-from tinydancer.types import Constraints, EmbeddingSpace, RequestBatch
+from tinydancer.types import CONTEXT_KEYS, NO_CONTEXT, Constraints, EmbeddingSpace, RequestBatch, RequestContext
 from tinydancer.validation import FloatVector
 
 UNKNOWN_INPUT_TOKENS = 100.0
@@ -119,6 +119,13 @@ def pop_sizes(limits: dict[str, Any]) -> dict[str, float]:
     """Take what says how large a request is out of keyword arguments; what remains are constraints."""
     given = {key: limits.pop(key) for key in _SIZES if key in limits}
     return {key: check.number(v, key, low=0.0, high=1e12) for key, v in given.items() if v is not None}
+
+
+def pop_context(limits: dict[str, Any]) -> RequestContext:
+    """Take what says whose request it is out of keyword arguments; what remains are constraints."""
+    if limits.keys().isdisjoint(CONTEXT_KEYS):
+        return NO_CONTEXT
+    return RequestContext.from_mapping({key: limits.pop(key) for key in CONTEXT_KEYS if key in limits})
 
 
 def constraints_of(given: Constraints | Mapping[str, Any] | None, limits: Mapping[str, Any]) -> Constraints:

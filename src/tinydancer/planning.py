@@ -115,7 +115,7 @@ def assign_batch(
     RoutingError
         No assignment reaches the floor, keeps to the budget, or fits the capacities; says what would.
     """
-    sizes = intake.pop_sizes(limits)
+    sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
     given = intake.constraints_of(constraints, limits)
     floor = check.optional_number(min_mean_quality, "min_mean_quality", low=0.0, high=1.0)
     snapshot = dancer.snapshot()
@@ -168,7 +168,7 @@ def assign_batch(
     )  # fmt: skip
     counts = np.bincount(found.chosen, minlength=len(snapshot))
     return BatchPlan(
-        decisions=dancer._remember(decisions, batch, requests), cost_usd=found.cost_usd,
+        decisions=dancer._remember(decisions, batch, requests, context), cost_usd=found.cost_usd,
         mean_quality=found.mean_quality, floor=floor, budget_usd=budget, bound=found.bound, gap=found.gap,
         requests_per_agent={snapshot.names[j]: int(counts[j]) for j in np.flatnonzero(counts)},
     )  # fmt: skip

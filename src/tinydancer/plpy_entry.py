@@ -41,7 +41,7 @@ from tinydancer.store.pg_connection import PlpyConnection, Row
 from tinydancer.store.pg_failures import CHECK_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION, DatabaseFailure
 from tinydancer.store.pg_queries import Query, load_typed_queries
 from tinydancer.store.postgres import PostgresStore
-from tinydancer.types import MINILM_SPACE, EmbeddingSpace
+from tinydancer.types import MINILM_SPACE, EmbeddingSpace, RequestContext
 from tinydancer.validation import FloatVector
 
 KEPT_SERVICES = 8
@@ -127,9 +127,11 @@ class Session:
         """The operation `name` with arguments as a JSON object, its answer as JSON; None is NULL."""
         return self._answer(self._operate, args, name)
 
-    def route_vector(self, embedding: bytes | None, optimize_for: str | None, constraints: str | None) -> str | None:
-        """``ruvector_route(float4[], text, jsonb)``, the vector as `array_of` reads it."""
-        return self._answer(self._route_vector, constraints, embedding, optimize_for)
+    def route_vector(
+        self, embedding: bytes | None, optimize_for: str | None, constraints: str | None, context: str | None
+    ) -> str | None:
+        """``ruvector_route(float4[], text, jsonb, jsonb)``, the vector as `array_of` reads it."""
+        return self._answer(self._route_vector, constraints, embedding, optimize_for, context)
 
     def route_text(self, request: str | None, optimize_for: str | None, limits: str | None) -> str | None:
         """``ruvector_route(text, ...)``; its limits as a JSON object, None without any."""
@@ -221,7 +223,7 @@ class Session:
     # -- routing ---------------------------------------------------------------------------------------------------
 
     def _route_vector(
-        self, constraints: Any, embedding: bytes | None, optimize_for: str | None
+        self, constraints: Any, embedding: bytes | None, optimize_for: str | None, context: str | None
     ) -> dict[str, Any] | None:  # fmt: skip
         if embedding is None:
             raise InvalidVectorError("The request's embedding is NULL; expected a float4[].")
@@ -229,6 +231,7 @@ class Session:
         decision: Any = self._service().route(
             None, _objective(optimize_for), _constraints(constraints),
             embedding=array_of(embedding, "The request's embedding"),
+            **({} if context is None else _context(json.loads(context))),
         )  # fmt: skip
         return None if decision is None else decision.to_dict()
 
@@ -481,7 +484,15 @@ def _limits(given: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
     limits = {key: value for key, value in given.items() if value is not None}
     for key in ("required_capabilities", "excluded_agents"):
         _no_nulls(limits.get(key), key)
-    return limits.pop("constraints", None), limits
+    context = _context(limits.pop("context", None))
+    return limits.pop("constraints", None), {**limits, **context}
+
+
+def _context(given: Any) -> dict[str, Any]:
+    """Whose request it is, as keyword arguments."""
+    if isinstance(given, Mapping):
+        _no_nulls(given.get("tags"), "tags")
+    return RequestContext.from_mapping(given).to_dict()
 
 
 def _no_nulls(values: Any, what: str) -> None:

@@ -42,6 +42,7 @@ from tinydancer.types import (
     Constraints,
     Outcome,
     RequestBatch,
+    RequestContext,
     objective_of,
 )
 from tinydancer.validation import FloatVector
@@ -370,8 +371,9 @@ class TinyDancer:
         embedding
             The request's vector in the deployment's space, any length but zero; None embeds the text.
         limits
-            Constraints by name (``max_cost=0.01``), and what is known of the size of the request:
-            ``input_tokens``, ``cached_input_tokens``, ``output_tokens``.
+            Constraints by name (``max_cost=0.01``); what is known of the size of the request: ``input_tokens``,
+            ``cached_input_tokens``, ``output_tokens``; and whose it is: ``key``, ``tags``, ``task``, ``route_name``
+            (see `RequestContext`).
 
         Raises
         ------
@@ -379,7 +381,7 @@ class TinyDancer:
             No agent fits; holds a reason per agent. With ``on_no_match="null"`` the answer is None instead.
         """
         objective = objective_of(optimize_for)
-        sizes = intake.pop_sizes(limits)
+        sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
         allowed = intake.constraints_of(constraints, limits)
         snapshot = self.snapshot()
         batch = intake.one_request(
@@ -387,7 +389,7 @@ class TinyDancer:
             max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
         )  # fmt: skip
         decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
-        return self._remember(decisions, batch, None if request is None else (request,))[0]
+        return self._remember(decisions, batch, None if request is None else (request,), context)[0]
 
     def route_batch(
         self,
@@ -403,7 +405,7 @@ class TinyDancer:
         Every request must be fit for routing, or none is routed; the error names the first that is not.
         """
         objective = objective_of(optimize_for)
-        sizes = intake.pop_sizes(limits)
+        sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
         allowed = intake.constraints_of(constraints, limits)
         snapshot = self.snapshot()
         batch = intake.many_requests(
@@ -411,7 +413,7 @@ class TinyDancer:
             max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
         )  # fmt: skip
         decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
-        return self._remember(decisions, batch, requests)
+        return self._remember(decisions, batch, requests, context)
 
     # -- outcomes --------------------------------------------------------------------------------------------------
 
@@ -617,7 +619,7 @@ class TinyDancer:
         return [dataclasses.replace(a, embedding=made[a.name]) if a.name in made else a for a in agents]
 
     def _remember(
-        self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None
+        self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None, context: RequestContext
     ) -> list[Decision | None]:
         """Give ids to the decisions that are to be recorded, and record them."""
         made = list(decisions)
@@ -640,7 +642,7 @@ class TinyDancer:
                     estimated_cost_usd=decision.estimated_cost, estimated_latency_ms=decision.estimated_latency_ms,
                     similarity_score=decision.similarity_score, input_tokens=float(batch.input_tokens[i]),
                     constraints=decisions.constraints.to_dict(), model=decision.model, request=text,
-                    features=features,
+                    features=features, context=context,
                 )
             )  # fmt: skip
         if rows:

@@ -27,7 +27,7 @@ from tinydancer.policy.copula import CORRELATION, FAMILY_CORRELATION, HIGHEST, C
 from tinydancer.policy.wording import plural, usd
 from tinydancer.service import TinyDancer
 from tinydancer.snapshot import Snapshot
-from tinydancer.types import Constraints, RequestBatch, objective_of
+from tinydancer.types import Constraints, RequestBatch, RequestContext, objective_of
 
 __all__ = ["STRATEGIES", "Member", "Team", "route_multi"]
 
@@ -167,7 +167,7 @@ def route_multi(
     constraints
         As `TinyDancer.route` takes them; ``budget_remaining`` is for the whole team, a cascade's as expected.
     limits
-        Constraints by name, sizes of the request, and:
+        Constraints by name, sizes of the request, whose it is (as `TinyDancer.route` takes them), and:
 
         ``stages`` (pipeline)
             Texts, or objects with ``text``, ``role`` and ``required_capabilities``. Without them the request's own
@@ -199,13 +199,13 @@ def route_multi(
     if name not in STRATEGIES:
         raise InvalidInputError(f"Unknown strategy {check.shown(strategy)}; expected one of: {', '.join(STRATEGIES)}.")
     count = check.count(num_agents, "num_agents", low=1, high=MOST_AGENTS)
-    sizes = intake.pop_sizes(limits)
+    sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
     options = _Options(**{key: limits.pop(key) for key in OPTIONS if limits.get(key) is not None})
     given = intake.constraints_of(constraints, {k: v for k, v in limits.items() if k not in OPTIONS})
     given = replace(given, on_no_match="error")
     snapshot = dancer.snapshot()
     if name == "pipeline":
-        return _pipeline(dancer, snapshot, request, count, given, sizes, options)
+        return _pipeline(dancer, snapshot, request, count, given, sizes, options, context)
     if options.stages is not None:
         raise InvalidInputError(f"stages are given for the strategy {name}; only a pipeline has stages.")
     batch = intake.one_request(
@@ -215,7 +215,7 @@ def route_multi(
     # A cascade rarely reaches its dear agents: what its budget holds for is what all of it is expected to cost.
     each = replace(given, budget_remaining=None) if name == "cascade" else given
     base = decide(batch, snapshot, now=dancer._clock(), objective="quality", constraints=each)
-    return _team(dancer, base, batch, request, name, count, options, budget=given.budget_remaining)
+    return _team(dancer, base, batch, request, name, count, options, context, budget=given.budget_remaining)
 
 
 def _team(
@@ -226,6 +226,7 @@ def _team(
     strategy: str,
     count: int,
     options: _Options,
+    context: RequestContext,
     *,
     budget: float | None,
 ) -> Team:
@@ -291,7 +292,7 @@ def _team(
     copies = RequestBatch(
         batch.embeddings[rows], batch.input_tokens[rows], batch.cached_input_tokens, batch.output_tokens, surface
     )
-    made = dancer._remember(decisions, copies, [request] * size)
+    made = dancer._remember(decisions, copies, [request] * size, context)
     latency = snapshot.latency_ms[columns]
     time = float(latency.max()) if reached is None else float(latency @ np.array(reached))
     return Team(
@@ -368,7 +369,7 @@ def _given_step(number: int, stage: str | Mapping[str, Any], request: str) -> _S
 
 def _pipeline(
     dancer: TinyDancer, snapshot: Snapshot, request: str, count: int, given: Constraints,
-    sizes: Mapping[str, float], options: _Options,
+    sizes: Mapping[str, float], options: _Options, context: RequestContext,
 ) -> Team:  # fmt: skip
     check.request_text(request, max_chars=dancer.settings.max_request_chars)
     steps = _steps(request, count, options.stages)
@@ -418,7 +419,7 @@ def _pipeline(
         costs = [float(table.cost_usd[0, j]) for table, j in zip(tables, chosen, strict=True)]
     members = []
     for (made, batch), step in zip(parts, steps, strict=True):
-        (decision,) = dancer._remember(made, batch, [step.text])
+        (decision,) = dancer._remember(made, batch, [step.text], context)
         assert decision is not None
         members.append(Member(role=step.role, decision=decision))
     latency = float(snapshot.latency_ms[chosen].sum())

@@ -456,6 +456,57 @@ CONSTRAINT_KEYS = tuple(f.name for f in fields(Constraints))
 NO_CONSTRAINTS = Constraints()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """Whose request it is: for accounts and budgets, never for the choice between agents that both may serve.
+
+    Parameters
+    ----------
+    key
+        Who sends it: the name of an API key, a user or a team; never a secret, because it is stored.
+    tags
+        Whatever else it is to be counted under, at most 16 names.
+    task
+        What kind of request it is.
+    route_name
+        The semantic route that brought it.
+    """
+
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    task: str | None = None
+    route_name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("key", "task", "route_name"):
+            if getattr(self, name) is not None:
+                check.name_of(getattr(self, name), name)
+        tags = check.names_of(self.tags, "tags")
+        if len(tags) > MOST_TAGS:
+            raise InvalidInputError(f"{len(tags)} tags are given; expected at most {MOST_TAGS}.")
+        object.__setattr__(self, "tags", tuple(dict.fromkeys(tags)))
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any] | None) -> RequestContext:
+        """From JSON or keyword arguments; unknown keys are an error that lists the known ones, None is absent."""
+        if not given:
+            return NO_CONTEXT
+        if not isinstance(given, Mapping):
+            raise InvalidInputError(f"The context is {check.shown(given)}; expected a JSON object.")
+        check.known_keys(given, CONTEXT_KEYS, "key of a context")
+        return cls(**{key: value for key, value in given.items() if value is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what is set, JSON-ready."""
+        values = {"key": self.key, "tags": list(self.tags), "task": self.task, "route_name": self.route_name}
+        return {key: value for key, value in values.items() if value}
+
+
+MOST_TAGS = 16
+CONTEXT_KEYS = tuple(f.name for f in fields(RequestContext))
+NO_CONTEXT = RequestContext()
+
+
 @dataclass(frozen=True, slots=True)
 class RequestBatch:
     """One request or many, embedded already; every array has the batch as its leading axis.

@@ -164,6 +164,36 @@ def test_rows_of_a_query(agents):
     assert agents.one("SELECT count(*) FROM ruvector_batch_route('{}'::text[])") == 0
 
 
+def test_whose_request_it_is_is_recorded(agents):
+    context = '{"key": "team-a", "tags": ["search"], "task": "summary", "route_name": "support"}'
+    calls = (
+        f"SELECT decision_id FROM ruvector_route('a text', context := '{context}')",
+        f"SELECT ruvector_route(ruvector_embed('a text'), 'cost', context := '{context}') ->> 'decision_id'",
+        f"SELECT decision_id FROM ruvector_batch_route(ARRAY['a text'], context := '{context}')",
+        f"SELECT decision_id FROM ruvector_route_rows(ARRAY[7], ARRAY['a text'], context := '{context}')",
+    )
+    for call in calls:
+        kept = agents.one(f"SELECT context FROM tiny_dancer.decisions WHERE decision_id = '{agents.one(call)}'")
+        assert kept == {"key": "team-a", "tags": ["search"], "task": "summary", "route_name": "support"}
+    for wrong in ('{"keys": "a"}', '{"tags": ["a", null]}', '{"key": ""}', '["key"]'):
+        assert agents.fails(f"SELECT * FROM ruvector_route('a text', context := '{wrong}')").sqlstate == "22023"
+    (plain,) = agents.dicts("SELECT * FROM ruvector_route('a text')")
+    row = f"SELECT context FROM tiny_dancer.decisions WHERE decision_id = '{plain['decision_id']}'"
+    assert agents.one(row) is None
+
+
+def test_the_size_of_a_request_is_said_in_sql(db):
+    db.rows(
+        """SELECT ruvector_register_agent('a', input_cost_per_token := 1e-5, output_cost_per_token := 0,
+                                          cached_input_cost_per_token := 1e-6)"""
+    )
+    cost = db.one(
+        """SELECT estimated_cost FROM ruvector_route('a text', input_tokens := 1000, cached_input_tokens := 400,
+                                                     output_tokens := 1)"""
+    )
+    assert cost == pytest.approx(600e-5 + 400e-6)
+
+
 def test_no_match_among_many(agents):
     rows = agents.dicts(
         """SELECT * FROM ruvector_batch_route(ARRAY['a b', 'c d'], required_capabilities := ARRAY['law'],

@@ -21,7 +21,7 @@ from tinydancer.errors import (
 )
 from tinydancer.learn import AgentStats, stats_of
 from tinydancer.store.base import DecisionRow, Store
-from tinydancer.types import Agent, CostModel, Outcome
+from tinydancer.types import Agent, CostModel, Outcome, RequestContext
 
 OpenStore = Callable[..., Store]
 
@@ -57,6 +57,7 @@ def decision(decision_id: str, agent_name: str = "a", **changes) -> DecisionRow:
         "constraints": {"max_cost": 0.5, "excluded_agents": ["x"]},
         "model": "weights-1",
         "request": "Schreibe einen Brief 🙂",
+        "context": RequestContext(key="team ä", tags=("one", "two"), task="summary", route_name="support"),
     }
     return DecisionRow(decision_id=decision_id, agent_name=agent_name, **(values | changes))
 

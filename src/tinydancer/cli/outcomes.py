@@ -99,7 +99,7 @@ def decisions(
     with open_dancer(ctx) as dancer:
         rows = dancer.list_decisions(limit)
     if as_json:
-        output.write_json([{**_fields(row), "constraints": dict(row.constraints)} for row in rows])
+        output.write_json([_decision_fields(row) for row in rows])
     elif rows:
         with_text = any(row.request is not None for row in rows)
         output.write_table(
@@ -113,6 +113,12 @@ def decisions(
 
 def _fields(value: Outcome | DecisionRow) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in fields(value)}
+
+
+def _decision_fields(row: DecisionRow) -> dict[str, Any]:
+    """JSON-ready; the features are for machines that learn, and are left out."""
+    values = {key: value for key, value in _fields(row).items() if key != "features"}
+    return {**values, "constraints": dict(row.constraints), "context": row.context.to_dict()}
 
 
 def _agent_rows(by_agent: dict[str, int], records: dict[str, AgentRecord], total: int) -> list[tuple[str, ...]]:

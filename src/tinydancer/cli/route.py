@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LIMITS = "Limits"
 _SIZE = "Size of the request (estimated from its text unless given)"
+_WHOSE = "Whose request it is (for reports and budgets)"
 _MOST_ALTERNATIVES = 1000
 
 
@@ -102,6 +103,21 @@ def route(
         float | None,
         typer.Option("--output-tokens", metavar="N", help="Tokens the answer will have.", rich_help_panel=_SIZE),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME", help="Who asks: a key's name, a user, a team.", rich_help_panel=_WHOSE),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="NAME", help="Count it under this; may be repeated.", rich_help_panel=_WHOSE),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="What kind of request it is.", rich_help_panel=_WHOSE)
+    ] = None,
+    route_name: Annotated[
+        str | None,
+        typer.Option("--route-name", metavar="NAME", help="The route that brought it.", rich_help_panel=_WHOSE),
+    ] = None,
     batch: Annotated[
         bool,
         typer.Option(
@@ -121,6 +137,7 @@ def route(
         "required_capabilities": require or None, "excluded_agents": exclude or None,
         "budget_remaining": budget_remaining, "good_enough": good_enough, "on_no_match": on_no_match,
         "input_tokens": input_tokens, "cached_input_tokens": cached_input_tokens, "output_tokens": output_tokens,
+        "key": key, "tags": tag or None, "task": task, "route_name": route_name,
     }  # fmt: skip
     limits = {key: value for key, value in given.items() if value is not None}
     if explain and batch:

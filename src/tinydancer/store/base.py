@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tinydancer.learn import AgentStats
 from tinydancer.policy.route_rules import RateLimit, Route, Utterance
-from tinydancer.types import Agent, EmbeddingSpace, Outcome
+from tinydancer.types import NO_CONTEXT, Agent, EmbeddingSpace, Outcome, RequestContext
 
 SHIPPED_MODEL = "shipped"
 """Names what this version of the package brings for a kind. Its weights are never stored: only that it is active."""
@@ -60,6 +60,7 @@ class DecisionRow:
     model: str | None = None
     request: str | None = None
     features: bytes | None = None
+    context: RequestContext = NO_CONTEXT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

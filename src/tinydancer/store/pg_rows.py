@@ -16,7 +16,7 @@ from tinydancer import validation as check
 from tinydancer.errors import StoreCorruptError
 from tinydancer.learn import SUMMED_FIELDS, AgentStats, latency_bucket, quality_bin
 from tinydancer.store.base import DecisionRow
-from tinydancer.types import COST_FIELDS, Agent, CostModel, EmbeddingSpace, Outcome
+from tinydancer.types import COST_FIELDS, NO_CONTEXT, Agent, CostModel, EmbeddingSpace, Outcome, RequestContext
 from tinydancer.validation import FloatVector
 
 Row = tuple[Any, ...]
@@ -94,6 +94,7 @@ def decision_row(row: DecisionRow) -> Row:
         row.model,
         row.request,
         row.features,
+        json.dumps(row.context.to_dict()) if row.context is not NO_CONTEXT else None,
     )
 
 
@@ -115,6 +116,7 @@ def decision_of(row: Row) -> DecisionRow:
         model=row[12],
         request=row[13],
         features=row[14],
+        context=NO_CONTEXT if row[15] is None else RequestContext(**json.loads(row[15])),
     )
 
 

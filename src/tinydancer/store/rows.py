@@ -15,7 +15,16 @@ from tinydancer import validation as check
 from tinydancer.errors import StoreCorruptError
 from tinydancer.learn import latency_bucket, quality_bin
 from tinydancer.store.base import DecisionRow
-from tinydancer.types import COST_FIELDS, Agent, Candidate, CostModel, EmbeddingSpace, Outcome
+from tinydancer.types import (
+    COST_FIELDS,
+    NO_CONTEXT,
+    Agent,
+    Candidate,
+    CostModel,
+    EmbeddingSpace,
+    Outcome,
+    RequestContext,
+)
 from tinydancer.validation import FloatVector
 
 Row = tuple[Any, ...]
@@ -98,6 +107,7 @@ def decision_row(row: DecisionRow, tenant: str) -> Row:
         row.model,
         row.request,
         row.features,
+        json.dumps(row.context.to_dict()) if row.context is not NO_CONTEXT else None,
     )
 
 
@@ -119,6 +129,7 @@ def decision_of(row: Row) -> DecisionRow:
         model=row[12],
         request=row[13],
         features=row[14],
+        context=NO_CONTEXT if row[15] is None else RequestContext(**json.loads(row[15])),
     )
 
 

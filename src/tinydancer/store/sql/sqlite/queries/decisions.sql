@@ -2,17 +2,17 @@
 -- Records a decision. Its agent may have been removed since it was made: then the last one of that name is meant.
 INSERT INTO decisions (tenant, decision_id, decided_at, agent_id, objective, expected_quality, confidence, uncertainty,
                        estimated_cost_usd, estimated_latency_ms, similarity_score, input_tokens, constraints, model,
-                       request, features)
+                       request, features, context)
 VALUES (?1, ?2, ?3,
         coalesce((SELECT id FROM agents WHERE tenant = ?1 AND name = ?4 AND removed_at IS NULL),
                  (SELECT max(id) FROM agents WHERE tenant = ?1 AND name = ?4)),
-        ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16);
+        ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17);
 
 -- name: get_decision
 -- One decision with its agent's name.
 SELECT d.decision_id, d.decided_at, a.name, d.objective, d.expected_quality, d.confidence, d.uncertainty,
        d.estimated_cost_usd, d.estimated_latency_ms, d.similarity_score, d.input_tokens, d.constraints, d.model,
-       d.request, d.features
+       d.request, d.features, d.context
 FROM decisions AS d JOIN agents AS a ON a.id = d.agent_id
 WHERE d.tenant = ?1 AND d.decision_id = ?2;
 
@@ -20,7 +20,7 @@ WHERE d.tenant = ?1 AND d.decision_id = ?2;
 -- The latest decisions first.
 SELECT d.decision_id, d.decided_at, a.name, d.objective, d.expected_quality, d.confidence, d.uncertainty,
        d.estimated_cost_usd, d.estimated_latency_ms, d.similarity_score, d.input_tokens, d.constraints, d.model,
-       d.request, d.features
+       d.request, d.features, d.context
 FROM decisions AS d JOIN agents AS a ON a.id = d.agent_id
 WHERE d.tenant = ?1
 ORDER BY d.decided_at DESC, d.id DESC
