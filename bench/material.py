@@ -131,9 +131,14 @@ def agents(n: int) -> list[Agent]:
     ]
 
 
-def dancer(place: Place, n_agents: int, *, record: bool = False) -> TinyDancer:
-    """A service over an SQLite file with `n_agents` agents, as a deployment has it; closed with the place."""
-    made = TinyDancer(place.folder / "bench.db", settings=Settings(record_decisions=record))
+def dancer(place: Place, n_agents: int, *, record: bool = False, remember: int = 0) -> TinyDancer:
+    """A service over an SQLite file with `n_agents` agents, as a deployment has it; closed with the place.
+
+    Benchmarks ask the same requests again and again, so no decision is reused unless a row is about that: `remember`
+    is how many are kept.
+    """
+    settings = Settings(record_decisions=record, decision_cache_entries=remember)
+    made = TinyDancer(place.folder / "bench.db", settings=settings)
     place.closing.callback(made.close)
     made.store.insert_agents(agents(n_agents), replace=False)
     return made

@@ -50,7 +50,9 @@ REPORT = "SELECT ruvector_update_agent_metrics('agent-0007', 300.0, true, 0.8);"
 PLAIN_UPDATE = """
     UPDATE plain SET total = total + 1, successes = successes + 1, latency_sum_ms = latency_sum_ms + 300.0,
                      quality_sum = quality_sum + 0.8 WHERE name = 'agent-0007';"""
-OFF, ON = "SET tiny_dancer.record_decisions = off", "SET tiny_dancer.record_decisions = on"
+# The same rows come again and again, so no decision is reused.
+ANEW = "SET tiny_dancer.decision_cache_entries = 0; SET tiny_dancer.record_decisions = "
+OFF, ON = ANEW + "off", ANEW + "on"
 BY_VECTOR = "SELECT count(ruvector_route(embedding, 'balanced', NULL)) FROM requests WHERE id <= %(rows)s"
 BY_TEXT = """SELECT count(d.agent_name) FROM (SELECT content FROM requests WHERE id <= %(rows)s) AS r,
     LATERAL ruvector_route(r.content, 'balanced') AS d"""

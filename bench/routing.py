@@ -19,8 +19,8 @@ BATCH = 10_000
 _ROUTE = "TinyDancer.route over an SQLite file, until the chosen agent's name is read; 16 requests in turn"
 
 
-def _route_texts(place: Place, texts: list[str], *, record: bool = False) -> Operation:
-    dancer = material.dancer(place, 20, record=record)
+def _route_texts(place: Place, texts: list[str], *, record: bool = False, remember: int = 0) -> Operation:
+    dancer = material.dancer(place, 20, record=record, remember=remember)
     text = material.endless(texts)
     return lambda: dancer.route(text()).agent_name
 
@@ -38,6 +38,16 @@ def long_text_to_decision(place: Place) -> Operation:
 @row("the same, 30 words, recorded", group=TEXT, how=f"{_ROUTE}, of 30 words; each decision committed to the file")
 def recorded_text_to_decision(place: Place) -> Operation:
     return _route_texts(place, list(material.REQUESTS), record=True)
+
+
+@row("the same, 30 words, asked before", group=TEXT, how=f"{_ROUTE}, of 30 words, all in the cache; not recorded")
+def repeated_text_to_decision(place: Place) -> Operation:
+    return _route_texts(place, list(material.REQUESTS), remember=1000)
+
+
+@row("the same, 30 words, never asked before", group=TEXT, how=f"{_ROUTE}, of 30 words, the cache on; not recorded")
+def new_text_to_decision(place: Place) -> Operation:
+    return _route_texts(place, material.many_requests(5000), remember=1000)
 
 
 @row(

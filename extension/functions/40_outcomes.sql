@@ -173,3 +173,10 @@ CREATE FUNCTION @extschema@.ruvector_routing_stats() RETURNS jsonb
 RETURN tiny_dancer._ok(tiny_dancer._read('routing_stats', '{}'));
 COMMENT ON FUNCTION @extschema@.ruvector_routing_stats() IS
     'Totals of the tenant: agents, decisions by agent and by objective, outcomes, success rate, estimated and reported cost.';
+
+CREATE FUNCTION @extschema@.ruvector_cache_stats() RETURNS jsonb
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN tiny_dancer._ok(tiny_dancer._call('cache_stats', '{}'));
+COMMENT ON FUNCTION @extschema@.ruvector_cache_stats() IS
+    'How often this session reused a decision for the same request (hits, hit_rate), or the embedding of its text '
+    '(embedding_hits); entries, capacity. tiny_dancer.decision_cache_entries sets how many are kept; 0 keeps none.';

@@ -93,6 +93,9 @@ class Settings:
     stats_refresh_s
         How old, in seconds, the statistics of other processes' outcomes may be when a decision is made; changes of
         the registry and this process's own outcomes count at once.
+    decision_cache_entries
+        How many decisions of the latest texts are kept, to be reused for the same text under the same registry, model
+        and statistics, and how many embeddings; 0 keeps none. In the memory of each process.
     embedder
         See `EmbedderSettings`.
     decisions
@@ -106,6 +109,7 @@ class Settings:
     record_features: bool = False
     max_request_chars: int = check.MAX_REQUEST_CHARS
     stats_refresh_s: float = 0.25
+    decision_cache_entries: int = 1000
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
     decisions: DecisionSettings = field(default_factory=DecisionSettings)
 
@@ -120,6 +124,7 @@ class Settings:
         check.boolean(self.record_features, "record_features")
         check.count(self.max_request_chars, "max_request_chars", low=1, high=10**9)
         check.number(self.stats_refresh_s, "stats_refresh_s", low=0.0, high=86_400.0, unit="s")
+        check.count(self.decision_cache_entries, "decision_cache_entries", high=1_000_000)
 
     @property
     def recorded_share(self) -> float:

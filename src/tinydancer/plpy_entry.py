@@ -303,6 +303,9 @@ class Session:
     def _do_routing_stats(self, args: dict[str, Any]) -> dict[str, Any]:
         return self._service().routing_stats()
 
+    def _do_cache_stats(self, args: dict[str, Any]) -> dict[str, Any]:
+        return self._service().cache_stats().to_dict()
+
     # -- whose call it is ------------------------------------------------------------------------------------------
 
     def _service(self) -> TinyDancer:
@@ -422,6 +425,8 @@ def settings_of(given: Mapping[str, str], *, tenant: str, space: EmbeddingSpace,
     values: dict[str, Any] = {}
     if "stats_refresh_s" in given:
         values["stats_refresh_s"] = _number(given["stats_refresh_s"], "stats_refresh_s")
+    if "decision_cache_entries" in given:
+        values["decision_cache_entries"] = _count(given["decision_cache_entries"], "decision_cache_entries", high=10**6)
     if "max_request_chars" in given:
         values["max_request_chars"] = _count(given["max_request_chars"], "max_request_chars", low=1)
     for key in ("record_requests", "record_features"):

@@ -11,6 +11,7 @@ SELECT current_user::text AS role,
              pg_catalog.current_setting('tiny_dancer.record_features', true),
              pg_catalog.current_setting('tiny_dancer.max_request_chars', true),
              pg_catalog.current_setting('tiny_dancer.stats_refresh_s', true),
+             pg_catalog.current_setting('tiny_dancer.decision_cache_entries', true),
              pg_catalog.current_setting('tiny_dancer.good_enough', true),
              pg_catalog.current_setting('tiny_dancer.quality_bar', true),
              pg_catalog.current_setting('tiny_dancer.max_alternatives', true),
@@ -23,7 +24,7 @@ FROM (SELECT tiny_dancer.current_tenant() AS tenant OFFSET 0) AS t;
 -- The settings one by one, for the first call under them.
 SELECT name, pg_catalog.current_setting('tiny_dancer.' || name, true) AS value
 FROM (VALUES ('record_decisions'), ('record_requests'), ('record_features'), ('max_request_chars'), ('stats_refresh_s'),
-             ('good_enough'), ('quality_bar'), ('max_alternatives'), ('default_output_tokens')) AS known (name);
+             ('decision_cache_entries'), ('good_enough'), ('quality_bar'), ('max_alternatives'), ('default_output_tokens')) AS known (name);
 
 -- name: debug()
 -- Whether unexpected errors show where they happened.

@@ -26,6 +26,7 @@ from tinydancer import validation as check
 from tinydancer.abilities import AbilityState, GradedAnswer, pack_features
 from tinydancer.config import Settings
 from tinydancer.decide import Decision, Decisions, decide
+from tinydancer.decision_cache import CacheStats, DecisionCache, request_key
 from tinydancer.embedding.base import Embedder
 from tinydancer.errors import ArtifactError, InvalidInputError, NotFoundError
 from tinydancer.model.conformal import ConformalInterval, conformal_quantile
@@ -150,6 +151,7 @@ class TinyDancer:
         self._random = None if seed is None else random.Random(seed)
         self._cache: _Cache | None = None
         self._own_outcomes = False
+        self._decision_cache = DecisionCache(self.settings.decision_cache_entries)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -384,11 +386,7 @@ class TinyDancer:
         sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
         allowed = intake.constraints_of(constraints, limits)
         snapshot = self.snapshot()
-        batch = intake.one_request(
-            request, embedding, sizes, embedder=self._get_embedder, space=self.space,
-            max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
-        )  # fmt: skip
-        decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
+        decisions, batch = self._decided(request, embedding, sizes, snapshot, objective, allowed)
         return self._remember(decisions, batch, None if request is None else (request,), context)[0]
 
     def route_batch(
@@ -414,6 +412,10 @@ class TinyDancer:
         )  # fmt: skip
         decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
         return self._remember(decisions, batch, requests, context)
+
+    def cache_stats(self) -> CacheStats:
+        """How often a request's decision, or its embedding, was reused by this object."""
+        return self._decision_cache.stats()
 
     # -- outcomes --------------------------------------------------------------------------------------------------
 
@@ -492,6 +494,7 @@ class TinyDancer:
         """
         with self._lock:
             self._cache = None
+        self._decision_cache.clear()
         predictor = self.snapshot().predictor
         return None if predictor is None else predictor.model.name
 
@@ -600,6 +603,32 @@ class TinyDancer:
         return ConformalInterval(quantile=quantile, coverage=COVERAGE, n=len(residuals))
 
     # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _decided(
+        self, request: str | None, embedding: npt.ArrayLike | None, sizes: Mapping[str, float], snapshot: Snapshot,
+        objective: str, constraints: Constraints,
+    ) -> tuple[Decisions, RequestBatch]:  # fmt: skip
+        """The decision for one request: the one of a moment ago where nothing has changed since.
+
+        Only texts are looked up. A vector is decided in little more time than it takes to look it up and to keep it.
+        """
+        cache, surface, now = self._decision_cache, self._keeps_features(snapshot), self._clock()
+        key = batch = None
+        if cache.is_on and isinstance(request, str) and embedding is None:
+            key = request_key(request, sizes, surface=surface)
+            if (kept := cache.decided(key, snapshot, objective, constraints, now)) is not None:
+                return kept
+            batch = cache.embedded(key)
+        is_new = batch is None
+        if batch is None:
+            batch = intake.one_request(
+                request, embedding, sizes, embedder=self._get_embedder, space=self.space,
+                max_chars=self.settings.max_request_chars, surface=surface,
+            )  # fmt: skip
+        decisions = decide(batch, snapshot, now=now, objective=objective, constraints=constraints)
+        if key is not None:
+            cache.keep(key, decisions, batch, is_new=is_new)
+        return decisions, batch
 
     def _record(self, agent: Agent, stats: Mapping[str, learn.AgentStats]) -> AgentRecord:
         return AgentRecord(agent=agent, performance=learn.performance(agent, stats.get(agent.name, learn.NO_STATS)))

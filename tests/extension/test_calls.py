@@ -194,6 +194,28 @@ def test_the_size_of_a_request_is_said_in_sql(db):
     assert cost == pytest.approx(600e-5 + 400e-6)
 
 
+def test_a_text_asked_again_is_not_decided_again(agents):
+    ask = "SELECT * FROM ruvector_route('Good morning!', 'cost')"
+    first, second = agents.dicts(ask)[0], agents.dicts(ask)[0]
+    assert first.pop("decision_id") != second.pop("decision_id")
+    assert first == second
+    stats = agents.one("SELECT ruvector_cache_stats()")
+    assert (stats["hits"], stats["misses"], stats["hit_rate"]) == (1, 1, 0.5)
+    agents.rows(f"SELECT ruvector_set_agent_active('{first['agent_name']}', false)")
+    assert agents.dicts(ask)[0]["agent_name"] != first["agent_name"]
+    # Another tenant has a cache, and answers, of its own.
+    agents.rows("SET tiny_dancer.tenant = 'other'")
+    agents.rows("SELECT ruvector_register_agent('theirs', cost_per_request := 0.1)")
+    assert agents.dicts(ask)[0]["agent_name"] == "theirs"
+    assert agents.one("SELECT ruvector_cache_stats()")["hits"] == 0
+    agents.rows("RESET tiny_dancer.tenant; SET tiny_dancer.decision_cache_entries = 0")
+    agents.rows(ask)
+    agents.rows(ask)
+    assert agents.one("SELECT ruvector_cache_stats()")["misses"] == 0
+    agents.rows("SET tiny_dancer.decision_cache_entries = 'many'")
+    assert "decision_cache_entries" in agents.fails(ask).diag.message_primary
+
+
 def test_no_match_among_many(agents):
     rows = agents.dicts(
         """SELECT * FROM ruvector_batch_route(ARRAY['a b', 'c d'], required_capabilities := ARRAY['law'],

@@ -34,6 +34,10 @@ max_request_chars: 400000
 # and the outcomes of the same process count at once.
 stats_refresh_s: 0.25
 
+# How many decisions, and how many embeddings, of the latest texts a process keeps to reuse them for the same text. A
+# decision is reused only while agents, model and statistics are unchanged. 0 keeps none.
+decision_cache_entries: 1000
+
 # How texts become vectors.
 embedder:
   # static: shipped, offline, fast. minilm: the sentence transformer itself (needs the extra "minilm").
