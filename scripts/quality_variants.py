@@ -34,13 +34,17 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "task means are 85% of the target": {"task_share": 0.85},
     "weak penalties, no task means": WEAK,
     "all penalties × 3": {"strengths": (3.0,)},
-    "agents alike (penalty on their own part × 10)": {"penalty_agent": 1000.0},
-    "agents on their own (penalty × 0.1)": {"penalty_agent": 10.0},
+    "agents alike (penalty on their own part × 10)": {"penalty_agent": 300.0},
+    "agents on their own (penalty × 0.1)": {"penalty_agent": 3.0},
     "k = 16": {"hidden_dim": 16},
     "k = 128": {"hidden_dim": 128},
     "one network of 64": {"members": 1},
-    "four networks of 16": {"members": 4},
-}
+    "two networks of 32": {"members": 2},
+    "a tenth of the inputs dropped at each step": {"dropout": 0.1},
+    "two networks of 32, a tenth dropped, agents alike × 3 (as before)": {
+        "members": 2, "dropout": 0.1, "penalty_agent": 100.0,
+    },
+}  # fmt: skip
 
 
 def tried(pooled: Pool, seed: int, tell: Tell) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,10 @@ from tinydancer.model.surface import SURFACE_DIM
 from tinydancer.types import MINILM_SPACE, EmbeddingSpace
 
 SMALL_SPACE = EmbeddingSpace("small", 6)
-QUICK = QualityTrainingConfig(hidden_dim=6, members=2, epochs=8, batch_size=64, min_steps=150, max_steps=400, folds=2)
+QUICK = QualityTrainingConfig(
+    hidden_dim=6, members=2, epochs=8, batch_size=64, min_steps=150, max_steps=400, folds=2, penalty_agent=100.0,
+    dropout=0.1,
+)  # fmt: skip
 """A training of a few tenths of a second."""
 
 

@@ -20,8 +20,9 @@ from tinydancer.errors import SpaceMismatchError
 from tinydancer.model.conformal import ConformalInterval
 from tinydancer.model.quality import KIND, AgentProfile, QualityModel, shipped_model_path
 from tinydancer.model.surface import surface_features
+from tinydancer.model_learning import KEEP_AFTER
 from tinydancer.models import add_model, remove_model, use_model
-from tinydancer.service import KEEP_AFTER, TinyDancer
+from tinydancer.service import TinyDancer
 from tinydancer.snapshot import DecisionSettings, bar_index
 from tinydancer.store.sqlite import SqliteStore
 from tinydancer.types import MINILM_SPACE
@@ -238,6 +239,10 @@ def test_a_model_of_another_space_is_refused(tmp_path):
         service.register_agent("a")
         with pytest.raises(SpaceMismatchError, match="small"):
             add_model(service.store, "odd", shipped_model_path().read_bytes())
+        before = service.route("Hello")
+        with pytest.raises(SpaceMismatchError, match=r"The shipped model .*small"):
+            use_model(service.store, "shipped")
+        assert service.route("Hello").model == before.model  # refused, not chosen and failing later
         hand_made_model().save(tmp_path / "m.safetensors")
         use(service, tmp_path / "m.safetensors")
         assert label_of(service.route("Hello")) == "mine"
@@ -446,7 +451,7 @@ def test_switching_while_sixteen_threads_route(dancer, opened, tmp_path):
                 decisions = [busy.route(text, "quality")] if i % 3 else busy.route_batch([text] * 2, "quality")
                 for decision in decisions:
                     seen.add(decision.model)
-                    if told(decision) != table[decision.model, text]:
+                    if not alike(told(decision), table[decision.model, text]):
                         failures.append((told(decision), table[decision.model, text]))
                 i += 1
         except Exception as error:
@@ -469,7 +474,12 @@ def test_switching_while_sixteen_threads_route(dancer, opened, tmp_path):
 
 
 def told(decision):
-    return decision.agent_name, round(decision.expected_quality, 6), decision.model
+    return decision.agent_name, decision.expected_quality, decision.model
+
+
+def alike(one, other):
+    """Equal, but for the last bits of float32, in which a request of a batch may differ from one on its own."""
+    return one[::2] == other[::2] and abs(one[1] - other[1]) < 1e-6
 
 
 def test_a_choice_counts_from_the_next_request_on_in_every_service(dancer, opened, model_file):

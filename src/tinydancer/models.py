@@ -18,6 +18,7 @@ from tinydancer.model.artifact import load_artifact
 from tinydancer.model.quality import KIND, QualityModel, shipped_model_path
 from tinydancer.store.base import NO_MODEL, SHIPPED_MODEL, ModelRow, Store
 from tinydancer.store.models import require_free_name, taken_error
+from tinydancer.types import EmbeddingSpace
 
 __all__ = [
     "ModelCard", "add_model", "add_trained_model", "get_model", "list_models", "load_model", "model_file", "open_model",
@@ -135,7 +136,18 @@ def add_trained_model(store: Store, name: str, model: QualityModel, *, replace: 
 
 
 def use_model(store: Store, name: str) -> None:
-    """Let a model decide: a stored one, ``shipped``, or with ``none`` no model; raises `NotFoundError`."""
+    """Let a model decide: a stored one, ``shipped``, or with ``none`` no model.
+
+    Raises
+    ------
+    NotFoundError
+        There is none of that name.
+    SpaceMismatchError
+        The shipped model reads another vector space than the store's; stored ones were checked when they were added.
+    """
+    if name == SHIPPED_MODEL:
+        shipped = load_artifact(shipped_model_path(), kind=KIND).metadata
+        _require_space(EmbeddingSpace(shipped["space"], shipped["dim"]), "The shipped model", store)
     store.activate_model(KIND, None if name == NO_MODEL else name)
 
 
@@ -178,12 +190,16 @@ def _checked(content: bytes, what: str, store: Store) -> tuple[Mapping[str, Any]
             artifact = load_artifact(path, kind=KIND)
         except (ModelError, ArtifactError) as error:
             raise _renamed(error, repr(str(path)), what) from None
-    if model.space != store.space:
+    _require_space(model.space, what, store)
+    return artifact.metadata, artifact.sha256
+
+
+def _require_space(space: EmbeddingSpace, what: str, store: Store) -> None:
+    if space != store.space:
         raise SpaceMismatchError(
-            f"{what} was trained in the space {model.space}; this store is in {store.space}.",
+            f"{what} was trained in the space {space}; this store is in {store.space}.",
             hint="Train one in this space, or open a store for the other one.",
         )
-    return artifact.metadata, artifact.sha256
 
 
 def _renamed(error: TinyDancerError, path: str, what: str) -> TinyDancerError:

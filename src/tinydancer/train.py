@@ -22,15 +22,14 @@ from tinydancer.evaluation.baselines import groups_of
 from tinydancer.evaluation.judge import Predictions, evaluate
 from tinydancer.evaluation.results import Evaluation
 from tinydancer.model.quality import QualityModel, factors, sketch_of
+from tinydancer.model.quality_calibration import cost_head, platt
 from tinydancer.model.quality_training import (
     CrossFit,
     Progress,
     QualityData,
     QualityTrainingConfig,
-    cost_head,
     fit_quality_model,
     folds,
-    platt,
 )
 from tinydancer.model.surface import SURFACE_DIM, surface_features
 from tinydancer.recorded import MOST_ANSWERS, recorded_data
@@ -38,15 +37,17 @@ from tinydancer.store.base import Store
 from tinydancer.tables import OutcomeTable
 from tinydancer.types import EmbeddingSpace
 
-__all__ = ["FEWEST_ROWS", "STRENGTHS", "Trained", "merged", "train", "train_recorded"]
+__all__ = ["FEWEST_ROWS", "OTHER_TASK_SHARES", "STRENGTHS", "Trained", "merged", "train", "train_recorded"]
 
 Ints = npt.NDArray[np.int64]
 
 FEWEST_ROWS = 20
 """With fewer judged requests, training is refused: whatever came out would be noise."""
 FEW_ROWS = 200
-STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 """Factors on the penalties that cross-fitting chooses among, unless told otherwise."""
+OTHER_TASK_SHARES = (0.9,)
+"""Shares of task means in the target, beside the usual one, that it chooses among where requests have tasks."""
 EVALUATED_ROWS = 20_000
 IN_MEMORY_ROWS = 200_000
 """Vectors of more requests lie in a temporary file, half a precision each: a million take 0.8 GB of disk."""
@@ -118,7 +119,7 @@ def train(
     embedder
         Of the deployment that the model is for.
     config
-        Knobs; None tries `STRENGTHS`.
+        Knobs; None tries `STRENGTHS` and `OTHER_TASK_SHARES`.
     start
         A model to refine instead of starting from nothing.
     more_vectors
@@ -186,7 +187,7 @@ def _trained(
     doubts: tuple[str, ...],
     progress: Progress,
 ) -> Trained:
-    config = config or QualityTrainingConfig(strengths=STRENGTHS)
+    config = config or QualityTrainingConfig(strengths=STRENGTHS, other_task_shares=OTHER_TASK_SHARES)
     warnings = list(doubts)
     sources = np.zeros(len(data), np.int64) if data.sources is None else data.sources.astype(np.int64)
     model, cross = fit_quality_model(
@@ -208,6 +209,12 @@ def _trained(
         "started_from": None if start is None else start.name,
         "strength": cross.strength,
         "loss_by_strength": dict(zip(map(str, config.strengths), cross.losses, strict=True)),
+        "task_share": cross.task_share if data.tasks is not None else None,
+        "loss_by_task_share": (
+            dict(zip(map(str, (config.task_share, *config.other_task_shares)), cross.task_losses, strict=True))
+            if data.tasks is not None
+            else None
+        ),
         "config": config.to_dict(),
         "cross_validated": figures,
         "limits": (

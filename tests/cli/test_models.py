@@ -174,6 +174,9 @@ def test_a_model_of_another_space_is_refused(run, store, mine, tmp_path):
     failed = run("models", "add", str(mine), code=2)
     assert "all-MiniLM-L6-v2[384]" in failed.stderr
     assert "other[384]" in failed.stderr
+    failed = run("models", "use", "shipped", code=2)
+    assert "The shipped model" in failed.stderr
+    assert "other[384]" in failed.stderr
 
 
 def test_tenants_have_models_of_their_own(run, mine):

@@ -134,6 +134,15 @@ def test_a_report(run, tables, tmp_path):
     assert (tmp_path / "report" / "report.html").stat().st_size > 1000
 
 
+def test_a_refused_training_leaves_no_folder_for_its_report(run, tables, tmp_path):
+    (tmp_path / "kept").mkdir()
+    for report in ("new/report", "kept", "kept/report"):
+        refused(run, tmp_path, "--requests", tables[0], *OUT, "--report", report)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "kept").is_dir()
+    assert not list((tmp_path / "kept").iterdir())
+
+
 def test_training_from_what_the_store_recorded(run, store, tmp_path):
     (tmp_path / "tinydancer.yaml").write_text("record_features: true\n")
     agents = ("poet", "sums")

@@ -18,17 +18,10 @@ from tinydancer.errors import InvalidInputError, TinyDancerError
 from tinydancer.model.fastgrnn import FastGRNN, FastGRNNConfig
 from tinydancer.model.gradients import Weights, in_float64
 from tinydancer.model.quality import AgentProfile
-from tinydancer.model.quality_training import (
-    QualityData,
-    QualityTrainingConfig,
-    _task_means,
-    cost_head,
-    cross_fit,
-    fit_quality_model,
-    folds,
-    gradients,
-    platt,
-)
+from tinydancer.model.quality_calibration import cost_head, platt
+from tinydancer.model.quality_data import QualityData, QualityTrainingConfig
+from tinydancer.model.quality_fitting import gradients, task_means
+from tinydancer.model.quality_training import cross_fit, fit_quality_model, folds
 from tinydancer.model.surface import SURFACE_DIM
 from tinydancer.types import MINILM_SPACE, EmbeddingSpace
 
@@ -71,13 +64,15 @@ def routed(model, data, profiles=PAIR):
 # --- The gradient ---------------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_of_the_whole_loss_is_that_of_finite_differences():
-    rng = np.random.default_rng(0)
-    n, inputs, k, agents = 7, 5, 3, 4
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_gradient_of_the_whole_loss_is_that_of_finite_differences(members):
+    rng = np.random.default_rng(members)
+    n, inputs, k, agents = 7, 5, 4, 3
     network = in_float64(FastGRNN(FastGRNNConfig(input_dim=inputs, hidden_dim=k, rank_u=1)))
     cell = {name: network.parameters[name] for name in ("w", "b")}
     parameters = cell | {
-        "shared": np.zeros(k), "own": np.zeros((agents, k)), "bias": np.zeros(agents), "source": np.zeros((2, agents)),
+        "shared": np.zeros(k), "own": np.zeros((agents, k)), "bias": np.zeros((members, agents)),
+        "source": np.zeros((members, 2, agents)),
     }  # fmt: skip
     for array in parameters.values():
         array[...] = rng.normal(0, 0.6, array.shape)
@@ -90,15 +85,18 @@ def test_the_gradient_of_the_whole_loss_is_that_of_finite_differences():
     weight: Any = (rng.random((n, agents)) < 0.7).astype(np.float64)
 
     def loss():
-        """The formula of the module's docstring, per request, written out."""
+        """The formula of the module's docstring, per request, written out: each member has its own part of h."""
         p = parameters
         terms = xs @ p["w"].T
         h = (1.0 - sigma(terms + p["b"][0])) * np.tanh(terms + p["b"][1])
         total = 0.0
-        for r in range(n):
-            for a in range(agents):
-                z = (p["shared"] + p["own"][a]) @ h[r] + p["bias"][a] + p["source"][sources[r], a]
-                total -= weight[r, a] * (y[r, a] * math.log(sigma(z)) + (1 - y[r, a]) * math.log(1 - sigma(z)))
+        for member in range(members):
+            its = slice(member * k // members, (member + 1) * k // members)
+            for r in range(n):
+                for a in range(agents):
+                    z = (p["shared"] + p["own"][a])[its] @ h[r, its]
+                    z += p["bias"][member, a] + p["source"][member, sources[r], a]
+                    total -= weight[r, a] * (y[r, a] * math.log(sigma(z)) + (1 - y[r, a]) * math.log(1 - sigma(z)))
         pull = sum(np.sum(penalties[name] * (p[name] - centres[name]) ** 2) for name in penalties)
         return total / n + 0.5 * pull
 
@@ -407,6 +405,33 @@ def test_strengths_are_chosen_by_what_was_left_out():
     assert alone[1].losses == cross.losses[1:]
 
 
+def test_how_much_of_task_means_is_chosen_by_what_was_left_out():
+    # Answers are luck within a task, and tasks can be told apart by their vectors: the more of the mean, the better.
+    rng = np.random.default_rng(3)
+    tasks = rng.integers(0, 4, 240)
+    chance = np.array([[0.9, 0.3], [0.3, 0.8], [0.6, 0.2], [0.2, 0.5]])[tasks]
+    centres = np.random.default_rng(4).normal(size=(4, 384))
+    data = dataclasses.replace(
+        data_of((rng.random(chance.shape) < chance).astype(np.float32)),
+        embeddings=(unit(centres[tasks] + 1.5 * rng.normal(size=(240, 384))),), tasks=tasks,
+    )  # fmt: skip
+    # The strengths out of order: the next weaker one is that of value, not of position.
+    config = dataclasses.replace(QUICK, task_share=0.0, other_task_shares=(1.0,), strengths=(0.3, 0.03, 0.1))
+    _, cross = fit_quality_model(data, MINILM_SPACE, config=config)
+    assert cross.task_share == 1.0
+    assert len(cross.losses) == 3
+    assert cross.task_losses[0] == min(cross.losses)
+    assert cross.task_losses[1] < cross.task_losses[0]
+    fixed = dataclasses.replace(config, task_share=1.0, other_task_shares=(), strengths=(cross.strength,))
+    alone = fit_quality_model(data, MINILM_SPACE, config=fixed)[1]
+    assert alone.losses == cross.task_losses[1:]
+    np.testing.assert_array_equal(alone.logits, cross.logits)
+    # Without tasks there is nothing to choose.
+    without = fit_quality_model(dataclasses.replace(data, tasks=None), MINILM_SPACE, config=config)[1]
+    assert without.task_share == 0.0
+    assert len(without.task_losses) == 1
+
+
 def test_intervals_cover_what_was_left_out():
     model, _ = fit_quality_model(planted(400), MINILM_SPACE, config=QUICK)
     fresh = planted(2000, seed=55)
@@ -502,7 +527,7 @@ def test_task_means_by_hand():
         [(1 + 5 * 2 / 3) / 7, (0 + 5 / 2) / 5], [(1 + 5 * 2 / 3) / 7, 0.5], [(1 + 5 * 2 / 3) / 6, (1 + 5 / 2) / 7],
         [(1 + 5 * 2 / 3) / 6, (1 + 5 / 2) / 7], [1.0, 1.0],
     ]  # fmt: skip
-    np.testing.assert_allclose(_task_means(quality, tasks, sources), truth, rtol=1e-6)
+    np.testing.assert_allclose(task_means(quality, tasks, sources), truth, rtol=1e-6)
 
 
 def test_tasks_take_the_noise_out_of_targets():
@@ -589,6 +614,7 @@ def test_one_class_and_one_agent_train_to_something_sensible():
     [
         {"hidden_dim": 0}, {"hidden_dim": 7, "members": 2}, {"members": 0}, {"folds": 1}, {"seed": -1}, {"seed": 1.5},
         {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"dropout": 1.0}, {"task_share": 1.1},
+        {"other_task_shares": (-0.1,)},
         {"penalty_agent": -1.0}, {"strengths": ()}, {"strengths": (0.0,)}, {"strengths": (math.inf,)},
         {"batch_size": 0}, {"epochs": "many"},
     ],

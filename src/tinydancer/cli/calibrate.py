@@ -16,8 +16,8 @@ import typer
 from tinydancer.cli import options as opt
 from tinydancer.cli import output
 from tinydancer.cli.context import note, settings_of, state_of
-from tinydancer.cli.init import _write_whole
-from tinydancer.cli.inputs import read_json
+from tinydancer.cli.files import write_whole
+from tinydancer.cli.tables import SHIPPED, read_agents, read_model, read_outcomes
 from tinydancer.errors import InvalidInputError, ModelError, NotFoundError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-SHIPPED = "shipped"
 _AT_ONCE = 512
 _FEWEST_ROWS = 2
 _SEEN_AT_MOST = 0.05
@@ -104,9 +103,9 @@ def calibrate(
     settings = settings_of(state_of(ctx))
     quiet = state_of(ctx).quiet or (as_json and sys.stdout.isatty())
     notes: list[str] = []
-    weights = _load(model)
-    table = _usable(_read(requests, outcomes, quiet), weights, notes)
-    stated = _agents(agents)
+    weights = read_model(model)
+    table = _usable(read_outcomes(requests, outcomes, quiet=quiet), weights, notes)
+    stated = read_agents(agents)
     embedder = make_embedder(settings.embedder)
     with output.progress(len(table), "predicting", quiet=quiet) as advance:
         quality, tokens = _predict(weights, embedder, table, stated, notes, advance)
@@ -140,29 +139,6 @@ class _Calibrated(NamedTuple):
     """Of the routed answers, which a high prediction may have been chosen for: an interval of all misses them."""
     interval_of_all: ConformalInterval
     """Of every agent's answer, chosen or not."""
-
-
-def _load(model: str) -> QualityModel:
-    from tinydancer.model.quality import QualityModel, shipped_model_path
-
-    return QualityModel.load(shipped_model_path() if model == SHIPPED else model)
-
-
-def _read(requests: str, outcomes: str, quiet: bool) -> OutcomeTable:
-    from tinydancer.tables import read_tables, size_of_tables
-
-    with output.progress(size_of_tables(requests, outcomes), "reading", quiet=quiet) as advance:
-        return read_tables(requests, outcomes, progress=advance)
-
-
-def _agents(path: str | None) -> dict[str, Agent]:
-    from tinydancer.types import Agent
-
-    if path is None:
-        return {}
-    given = read_json(path)
-    agents = [Agent.from_config(config) for config in (given if isinstance(given, list) else [given])]
-    return {agent.name: agent for agent in agents}
 
 
 def _usable(table: OutcomeTable, model: QualityModel, notes: list[str]) -> OutcomeTable:
@@ -389,7 +365,7 @@ def _write_setting(file: str, good_enough: float) -> None:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         changed = with_good_enough(text, good_enough)
         parse_settings(changed, file)
-        _write_whole(path, changed)
+        write_whole(path, changed)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(f"The file {file} cannot be written: {reason}.") from None

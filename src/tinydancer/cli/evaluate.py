@@ -18,7 +18,8 @@ import typer
 from tinydancer.cli import options as opt
 from tinydancer.cli import output
 from tinydancer.cli.context import note, settings_of, state_of
-from tinydancer.cli.inputs import read_json
+from tinydancer.cli.files import cannot_write_report, report_folder
+from tinydancer.cli.tables import SHIPPED, read_agents, read_model, read_outcomes
 from tinydancer.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tinydancer.tables import OutcomeTable
     from tinydancer.types import Agent
 
-SHIPPED, NO_MODEL = "shipped", "none"
+NO_MODEL = "none"
 _COMPARISON = "What to compare with"
 _SHOWN_SINGLES = 12
 _IN_THE_TERMINAL = (
@@ -91,49 +92,44 @@ def evaluate(
 
     if (train_requests is None) != (train_outcomes is None):
         raise InvalidInputError("Only one of --train-requests and --train-outcomes is given; expected both or none.")
-    folder = None if out is None else report_folder(out)
-    settings = settings_of(state_of(ctx))
-    quiet = state_of(ctx).quiet or (as_json and sys.stdout.isatty())
-    notes: list[str] = []
-    table = _drawn(_read(requests, outcomes, quiet), limit, seed, "evaluated", notes)
-    training_table = None
-    if train_requests is not None and train_outcomes is not None:
-        training_table = _drawn(_read(train_requests, train_outcomes, quiet), limit, seed, "training", notes)
-    embedder = make_embedder(settings.embedder)
-    weights = None if model == NO_MODEL else _load(model)
-    every = len(table) + (0 if training_table is None else len(training_table))
-    with output.progress(every, "embedding", quiet=quiet) as advance:
-        vectors = embedded(embedder, table.texts, advance)
-        training = None
-        if training_table is not None:
-            training = TrainingRows(training_table, embedded(embedder, training_table.texts, advance))
-    predictions = text_to_decision_us = None
-    if weights is not None:
-        embedder.space.require(weights.space, f"The model {weights.name}")
-        stated = {agent.name: agent for agent in _agents(agents)}
-        notes.extend(_doubts(weights, table, stated))
-        profiles = _profiles(table, stated, settings.decisions.default_output_tokens)
-        predictions = predictions_of(weights, profiles, table.texts, vectors)
-        decide = decider(weights, profiles, embedder)
-        text_to_decision_us = median_us(decide, table.texts, time.perf_counter_ns)
-    with output.progress(len(table) * STAGES, "measuring", quiet=quiet) as advance:
-        result = measure(
-            table, vectors, predictions, training=training, pair=pair, seed=seed, resamples=bootstrap,
-            warnings=tuple(notes), text_to_decision_us_p50=text_to_decision_us, progress=advance,
-        )  # fmt: skip
-    if folder is not None:
-        write_report(result, folder, ctx)
+    with report_folder(out) as folder:
+        settings = settings_of(state_of(ctx))
+        quiet = state_of(ctx).quiet or (as_json and sys.stdout.isatty())
+        notes: list[str] = []
+        table = _drawn(read_outcomes(requests, outcomes, quiet=quiet), limit, seed, "evaluated", notes)
+        training_table = None
+        if train_requests is not None and train_outcomes is not None:
+            training_table = _drawn(
+                read_outcomes(train_requests, train_outcomes, quiet=quiet), limit, seed, "training", notes
+            )
+        embedder = make_embedder(settings.embedder)
+        weights = None if model == NO_MODEL else read_model(model)
+        every = len(table) + (0 if training_table is None else len(training_table))
+        with output.progress(every, "embedding", quiet=quiet) as advance:
+            vectors = embedded(embedder, table.texts, advance)
+            training = None
+            if training_table is not None:
+                training = TrainingRows(training_table, embedded(embedder, training_table.texts, advance))
+        predictions = text_to_decision_us = None
+        if weights is not None:
+            embedder.space.require(weights.space, f"The model {weights.name}")
+            stated = read_agents(agents)
+            notes.extend(_doubts(weights, table, stated))
+            profiles = _profiles(table, stated, settings.decisions.default_output_tokens)
+            predictions = predictions_of(weights, profiles, table.texts, vectors)
+            decide = decider(weights, profiles, embedder)
+            text_to_decision_us = median_us(decide, table.texts, time.perf_counter_ns)
+        with output.progress(len(table) * STAGES, "measuring", quiet=quiet) as advance:
+            result = measure(
+                table, vectors, predictions, training=training, pair=pair, seed=seed, resamples=bootstrap,
+                warnings=tuple(notes), text_to_decision_us_p50=text_to_decision_us, progress=advance,
+            )  # fmt: skip
+        if folder is not None:
+            write_report(result, folder, ctx)
     if as_json:
         output.write_json(result.to_dict())
     else:
         show_evaluation(result, ctx)
-
-
-def _read(requests: str, outcomes: str, quiet: bool) -> OutcomeTable:
-    from tinydancer.tables import read_tables, size_of_tables
-
-    with output.progress(size_of_tables(requests, outcomes), "reading", quiet=quiet) as advance:
-        return read_tables(requests, outcomes, progress=advance)
 
 
 def _drawn(table: OutcomeTable, limit: int, seed: int, what: str, notes: list[str]) -> OutcomeTable:
@@ -144,23 +140,6 @@ def _drawn(table: OutcomeTable, limit: int, seed: int, what: str, notes: list[st
         return table
     notes.append(f"Of {len(table):,} {what} requests {limit:,} were drawn at random (seed {seed}); --limit takes more.")
     return table.rows(np.sort(np.random.default_rng([seed, len(table)]).permutation(len(table))[:limit]))
-
-
-def _load(model: str) -> QualityModel:
-    from tinydancer.model.quality import QualityModel, shipped_model_path
-
-    if model == SHIPPED:
-        return QualityModel.load(shipped_model_path(), label=SHIPPED)
-    return QualityModel.load(model)
-
-
-def _agents(path: str | None) -> list[Agent]:
-    from tinydancer.types import Agent
-
-    if path is None:
-        return []
-    given = read_json(path)
-    return [Agent.from_config(config) for config in (given if isinstance(given, list) else [given])]
 
 
 def _profiles(table: OutcomeTable, stated: dict[str, Agent], default_output_tokens: float) -> list[AgentProfile]:
@@ -203,23 +182,6 @@ def _doubts(model: QualityModel, table: OutcomeTable, stated: dict[str, Agent]) 
         )
 
 
-def report_folder(out: str) -> Path:
-    """The folder of the report, made before the work begins that would be lost without it."""
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise _cannot_write(folder, error) from None
-    return folder
-
-
-def _cannot_write(folder: Path, error: Exception) -> InvalidInputError:
-    reason = getattr(error, "strerror", None) or error
-    return InvalidInputError(
-        f"The report cannot be written to {folder}: {reason}.", hint="Name a folder that can be made or written to."
-    )
-
-
 def write_report(result: Evaluation, folder: Path, ctx: typer.Context) -> None:
     """Page, plots and JSON into a folder that is there."""
     from tinydancer.evaluation.page import page
@@ -237,7 +199,7 @@ def write_report(result: Evaluation, folder: Path, ctx: typer.Context) -> None:
         for name, data in files.items():
             (folder / name).write_bytes(data)
     except OSError as error:
-        raise _cannot_write(folder, error) from None
+        raise cannot_write_report(folder, error) from None
     note(ctx, f"Wrote {', '.join(sorted(files))} to {folder}.")
 
 

@@ -5,14 +5,13 @@ In: a path. Out: a file with every setting, its default and what it does; whole,
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tinydancer.cli.context import note
+from tinydancer.cli.files import write_whole
 from tinydancer.cli.settings_template import TEMPLATE
 from tinydancer.errors import AlreadyExistsError, InvalidInputError
 
@@ -31,27 +30,8 @@ def init(
             f"The file {file} exists; expected a new one.", hint="Choose another name, or overwrite it with --force."
         )
     try:
-        _write_whole(file, TEMPLATE)
+        write_whole(file, TEMPLATE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(f"The file {file} cannot be written: {reason}.") from None
     note(ctx, f"Wrote {file}. Every value in it is the default; change what you need.")
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Write beside the file first, so that a full disk leaves the old one as it was."""
-    handle, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, file)
-    except OSError:
-        os.unlink(beside)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,13 +15,14 @@ import typer
 from tinydancer.cli import options as opt
 from tinydancer.cli import output
 from tinydancer.cli.context import note, open_dancer, settings_of, state_of
+from tinydancer.cli.files import report_folder
+from tinydancer.cli.tables import read_model, read_outcomes
 from tinydancer.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from tinydancer.model.quality import QualityModel
     from tinydancer.tables import OutcomeTable
 
-SHIPPED, NOTHING = "shipped", "nothing"
+NOTHING = "nothing"
 
 
 def train(
@@ -42,7 +43,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32, help="Of everything random.")] = 0,
     strength: Annotated[
         list[float] | None,
-        typer.Option("--strength", metavar="X", help="Factor on the penalties; several are compared. [0.03 to 3]"),
+        typer.Option("--strength", metavar="X", help="Factor on the penalties; several are compared. [0.03 to 1]"),
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, max=20, help="Parts of the cross-validation.")] = 5,
     report: Annotated[
@@ -54,44 +55,48 @@ def train(
 
     Give --requests and --outcomes, several times for several data sets; without them, what the store recorded is used.
     """
-    from tinydancer.cli.evaluate import report_folder, show_evaluation, write_report
+    from tinydancer.cli.evaluate import show_evaluation, write_report
     from tinydancer.intake import make_embedder
     from tinydancer.model.quality_training import QualityTrainingConfig
-    from tinydancer.train import STRENGTHS, train_recorded
+    from tinydancer.train import OTHER_TASK_SHARES, STRENGTHS, train_recorded
     from tinydancer.train import train as fit
 
     state, settings = state_of(ctx), settings_of(state_of(ctx))
     quiet = state.quiet or as_json
     file = _writable(out)
-    folder = None if report is None else report_folder(report)
-    tables = _tables(requests or [], outcomes or [], quiet)
-    begun = _start(start)
-    config = QualityTrainingConfig(strengths=tuple(strength or STRENGTHS), seed=seed, folds=folds)
-    if begun is not None:
-        # What is refined keeps its size; it is one network, whatever it was put together from.
-        members = config.members if begun.hidden_dim % config.members == 0 else 1
-        config = replace(config, hidden_dim=begun.hidden_dim, members=members)
-    with output.progress(1000, "training", quiet=quiet) as advance:
-        done = 0
+    with report_folder(report) as folder:
+        tables = _tables(requests or [], outcomes or [], quiet)
+        begun = None if start == NOTHING else read_model(start)
+        config = QualityTrainingConfig(
+            strengths=tuple(strength or STRENGTHS), other_task_shares=OTHER_TASK_SHARES, seed=seed, folds=folds
+        )
+        if begun is not None:
+            # What is refined keeps its size; it is one network, whatever it was put together from.
+            members = config.members if begun.hidden_dim % config.members == 0 else 1
+            config = replace(config, hidden_dim=begun.hidden_dim, members=members)
+        with output.progress(1000, "training", quiet=quiet) as advance:
+            done = 0
 
-        def progress(share: float, what: str) -> None:
-            nonlocal done
-            now = int(1000 * share)
-            if now > done:
-                advance(now - done)
-                done = now
+            def progress(share: float, what: str) -> None:
+                nonlocal done
+                now = int(1000 * share)
+                if now > done:
+                    advance(now - done)
+                    done = now
 
-        if tables:
-            embedder = make_embedder(settings.embedder)
-            trained = fit(tables, embedder, config=config, start=begun, name=file.stem, progress=progress)
-        else:
-            with open_dancer(ctx) as dancer:
-                trained = train_recorded(dancer.store, config=config, start=begun, name=file.stem, progress=progress)
-    for warning in trained.warnings:
-        note(ctx, f"warning: {warning}")
-    digest = trained.model.save(file)
-    if folder is not None:
-        write_report(trained.evaluation, folder, ctx)
+            if tables:
+                embedder = make_embedder(settings.embedder)
+                trained = fit(tables, embedder, config=config, start=begun, name=file.stem, progress=progress)
+            else:
+                with open_dancer(ctx) as dancer:
+                    trained = train_recorded(
+                        dancer.store, config=config, start=begun, name=file.stem, progress=progress
+                    )
+        for warning in trained.warnings:
+            note(ctx, f"warning: {warning}")
+        digest = trained.model.save(file)
+        if folder is not None:
+            write_report(trained.evaluation, folder, ctx)
     if as_json:
         output.write_json(
             {
@@ -127,24 +132,8 @@ def _writable(out: str) -> Path:
 
 
 def _tables(requests: list[str], outcomes: list[str], quiet: bool) -> list[OutcomeTable]:
-    from tinydancer.tables import read_tables, size_of_tables
-
     if len(requests) != len(outcomes):
         raise InvalidInputError(
             f"{len(requests)} --requests and {len(outcomes)} --outcomes are given; expected as many of each."
         )
-    tables = []
-    for asked, answered in zip(requests, outcomes, strict=True):
-        with output.progress(size_of_tables(asked, answered), "reading", quiet=quiet) as advance:
-            tables.append(read_tables(asked, answered, progress=advance))
-    return tables
-
-
-def _start(name: str) -> QualityModel | None:
-    from tinydancer.model.quality import QualityModel, shipped_model_path
-
-    if name == NOTHING:
-        return None
-    if name == SHIPPED:
-        return QualityModel.load(shipped_model_path(), label=SHIPPED)
-    return QualityModel.load(name)
+    return [read_outcomes(asked, answered, quiet=quiet) for asked, answered in zip(requests, outcomes, strict=True)]
