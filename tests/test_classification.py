@@ -7,8 +7,16 @@ import pytest
 
 from tinydancer import TinyDancer
 from tinydancer.classification import RequestClassification
+from tinydancer.classification_files import Example
 from tinydancer.config import EmbedderSettings, Settings
-from tinydancer.errors import ArtifactError, InvalidInputError, NotFoundError, SpaceMismatchError
+from tinydancer.errors import (
+    ArtifactError,
+    InvalidInputError,
+    InvalidNameError,
+    InvalidTextError,
+    NotFoundError,
+    SpaceMismatchError,
+)
 from tinydancer.model.classifier import SHIPPED_CLASSIFIER, RequestClassifier
 from tinydancer.model.fastgrnn import FastGRNN, FastGRNNConfig
 from tinydancer.types import MINILM_SPACE
@@ -30,10 +38,13 @@ def test_the_shipped_one_answers_until_another_is_chosen(own, tmp_path):
         shipped = RequestClassifier.load(SHIPPED_CLASSIFIER)
         text = "Translate this letter into French."
         found = here.classify(text)
-        expected = shipped.classify(dancer.embed(text))
+        expected, needed = shipped.answer(dancer.embed(text), text)
         assert found["classifications"] == [list(pair) for pair in expected]
         assert (found["top_category"], found["confidence"]) == expected[0]
-        assert found["capabilities"] == [list(p) for p in shipped.classify_capabilities(dancer.embed(text))]
+        assert found["capabilities"] == [list(pair) for pair in needed]
+        by_vector = here.classify(embedding=dancer.embed(text))["confidence"]
+        assert by_vector != found["confidence"]
+        assert here.classify(text, embedding=dancer.embed(text))["confidence"] == pytest.approx(found["confidence"])
         assert here.classify(embedding=dancer.embed(text) * 3)["top_category"] == "translation"
         here.use("mine", own)
         assert {name for name, _ in there.classify(text)["classifications"]} == {"left", "right"}
@@ -57,7 +68,53 @@ def test_bad_input(own):
             kinds.use("absent")
         with pytest.raises(ArtifactError, match="The file of the classifier 'mine'"):
             kinds.use("mine", own[:100])
+        with pytest.raises(InvalidTextError):
+            kinds.classify("\x00", embedding=np.ones(384))
+        with pytest.raises(InvalidNameError, match="shipped"):
+            kinds.use("shipped", own)
         assert kinds.classify("hello")["model"].startswith("classifier:")
     settings = Settings(embedder=EmbedderSettings(kind="none", space="mine", dim=3))
     with TinyDancer(settings=settings) as dancer, pytest.raises(SpaceMismatchError):
         RequestClassification(dancer).classify(embedding=[1.0, 0.0, 0.0])
+
+
+EXAMPLES = [
+    *(Example(text, "billing", ("tools",)) for text in (
+        "I was charged twice", "Where is my invoice?", "The amount on the bill is wrong", "Refund my last payment",
+        "Send me a receipt", "My card was charged again",
+    )),
+    *(Example(text, "outage") for text in (
+        "The site is down", "Nothing loads since this morning", "Error 503 on every page", "The server does not answer",
+        "Your service cannot be reached", "The page stays white",
+    )),
+]  # fmt: skip
+
+
+def test_classes_of_your_own(tmp_path):
+    path = str(tmp_path / "x.db")
+    with TinyDancer(path) as dancer, TinyDancer(path) as other:
+        kinds = RequestClassification(dancer)
+        shares: list[float] = []
+        classifier, report = kinds.train(EXAMPLES, seed=2, progress=lambda share, what: shares.append(share))
+        assert classifier.classes == ("billing", "outage")
+        assert classifier.capabilities == ("tools",)
+        assert report.rows == 12
+        assert shares[-1] == 1.0
+        assert kinds.stored() == []  # nothing is kept until it is asked for
+        kinds.keep("desk", classifier)
+        there = RequestClassification(other).classify("I was charged for a second month")
+        assert there["top_category"] == "billing"
+        assert [name for name, _ in there["capabilities"]] == ["tools"]
+        assert [(row.name, row.is_active) for row in kinds.stored()] == [("desk", True)]
+        assert kinds.train(EXAMPLES, seed=2)[1] == report
+        kinds.remove("desk")
+        assert RequestClassification(other).classify("Translate this.")["top_category"] == "translation"
+
+
+def test_examples_that_cannot_be_learnt_from():
+    with TinyDancer() as dancer:
+        kinds = RequestClassification(dancer)
+        with pytest.raises(InvalidTextError, match="Example number 13: The request is empty"):
+            kinds.train([*EXAMPLES, Example(" ", "outage")])
+        with pytest.raises(InvalidInputError, match="is in two classes, 'outage' and 'billing'"):
+            kinds.train([*EXAMPLES, Example("The  site is down", "billing")])

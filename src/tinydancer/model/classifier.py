@@ -1,19 +1,23 @@
-"""Says what kind of request a text is, and what its answer takes, from the text's vector alone.
+"""Says what kind of request a text is, and what its answer takes, from the text's vector and, where given, its words.
 
-In: request embeddings. Out: a probability for each class, which sum to 1, and one for each capability, which need not.
-`classifier_training` makes such a classifier from examples; one for a dozen common kinds of request ships with the
-package. One step of a FastGRNN turns the vector into a state, and one linear head reads both answers off it::
+In: request embeddings, and their texts. Out: a probability for each class, which sum to 1, and one for each capability,
+which need not. `classifier_training` makes such a classifier from examples; one for a dozen common kinds of request
+ships with the package. One step of a FastGRNN turns the vector into a state, and one linear head reads both answers off
+it; the words (see `words`) correct them::
 
     state = FastGRNN(x)    P(class) = softmax(W_c state + b_c)    P(capability) = sigma(W_k state + b_k)
 
-The calibration, a temperature for the classes and a slope and an offset for each capability, is part of W and b.
+The calibration, a temperature for the classes and a slope and an offset for each capability, is part of W and b. So is
+a shift: a capability is needed where its probability is above one half, and half is where that answer is best.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from tinydancer import validation as check
 from tinydancer.errors import ArtifactError, InvalidInputError, InvalidVectorError, ModelError, SpaceMismatchError
 from tinydancer.model.artifact import load_artifact, save_artifact
 from tinydancer.model.fastgrnn import FastGRNN, FastGRNNConfig
+from tinydancer.model.words import Words
 from tinydancer.types import EmbeddingSpace
 from tinydancer.validation import FloatVector
 
@@ -51,6 +56,8 @@ class RequestClassifier:
         Distinct names, in the order of the outputs that follow; may be empty.
     space
         The space the embeddings are in; of the network's input dimension.
+    words
+        What the words of a request add, for as many outputs; None: nothing, and texts are not looked at.
     metadata
         Facts that travel with the weights.
     sha256
@@ -71,10 +78,12 @@ class RequestClassifier:
         classes: Sequence[str],
         capabilities: Sequence[str] = (),
         space: EmbeddingSpace,
+        words: Words | None = None,
         metadata: Mapping[str, Any] | None = None,
         sha256: str | None = None,
     ) -> None:
         self.network = network
+        self.words = words
         self.classes = _distinct(classes, "classes")
         self.capabilities = _distinct(capabilities, "capabilities")
         self.space = space
@@ -90,6 +99,9 @@ class RequestClassifier:
                 f"dimensions, {len(self.classes)} classes and {len(self.capabilities)} capabilities take {space.dim} "
                 f"and {outputs}."
             )
+        # In order of name, which a stable sort by probability then keeps among equals.
+        self._class_order = sorted((name, i) for i, name in enumerate(self.classes))
+        self._capability_order = sorted((name, i) for i, name in enumerate(self.capabilities, len(self.classes)))
 
     def __repr__(self) -> str:
         return f"RequestClassifier({len(self.classes)} classes, {len(self.capabilities)} capabilities, {self.name})"
@@ -99,13 +111,15 @@ class RequestClassifier:
         """Which weights say so: ``classifier:`` and the start of their file's hash."""
         return f"classifier:{self.sha256[:12] if self.sha256 else 'unsaved'}"
 
-    def classify(self, embedding: npt.ArrayLike) -> list[tuple[str, float]]:
+    def classify(self, embedding: npt.ArrayLike, text: str | None = None) -> list[tuple[str, float]]:
         """All classes with their probabilities, from the likeliest to the least.
 
         Parameters
         ----------
         embedding
             Shape (dim,), any length but zero.
+        text
+            The request itself; without it, its vector has to do.
 
         Returns
         -------
@@ -119,15 +133,16 @@ class RequestClassifier:
         InvalidVectorError
             A vector that is zero, not finite or not one-dimensional.
         """
-        logits = self._logits(check.unit_vector(embedding, "The embedding", dim=self.space.dim, space=self.space.name))
-        return _ranked(self.classes, _softmax(logits[: len(self.classes)]))
+        return self.answer(self._unit(embedding), text)[0]
 
-    def classify_batch(self, embeddings: npt.ArrayLike) -> list[list[tuple[str, float]]]:
+    def classify_batch(
+        self, embeddings: npt.ArrayLike, texts: Sequence[str] | None = None
+    ) -> list[list[tuple[str, float]]]:
         """`classify` for each row of ``[n, dim]``; no rows give an empty list."""
-        return [_ranked(self.classes, row) for row in self.predict(embeddings)[0]]
+        return [self._ranked_classes(row) for row in self._batch_logits(embeddings, texts).tolist()]
 
     def classify_capabilities(
-        self, embedding: npt.ArrayLike, *, threshold: float = CAPABILITY_THRESHOLD
+        self, embedding: npt.ArrayLike, text: str | None = None, *, threshold: float = CAPABILITY_THRESHOLD
     ) -> list[tuple[str, float]]:
         """The capabilities an answer takes with a probability above a threshold, from the likeliest to the least.
 
@@ -135,21 +150,38 @@ class RequestClassifier:
         ----------
         embedding
             Shape (dim,); errors as in `classify`.
+        text
+            As in `classify`.
         threshold
             In [0, 1]; itself it does not pass.
         """
         threshold = check.number(threshold, "threshold", low=0.0, high=1.0)
-        logits = self._logits(check.unit_vector(embedding, "The embedding", dim=self.space.dim, space=self.space.name))
-        ranked = _ranked(self.capabilities, _sigmoid(logits[len(self.classes) :]))
-        return [pair for pair in ranked if pair[1] > threshold]
+        return self._ranked_capabilities(self._logits(self._unit(embedding), text), threshold)
 
-    def predict(self, embeddings: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def answer(
+        self, vector: FloatVector, text: str | None = None
+    ) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+        """`classify` and `classify_capabilities` in one pass.
+
+        Parameters
+        ----------
+        vector
+            ``float32[dim]`` of length 1, as an embedder gives it, which is not looked at again.
+        text
+            As in `classify`.
+        """
+        logits = self._logits(vector, text)
+        return self._ranked_classes(logits), self._ranked_capabilities(logits, CAPABILITY_THRESHOLD)
+
+    def predict(self, embeddings: npt.ArrayLike, texts: Sequence[str] | None = None) -> tuple[FloatArray, FloatArray]:
         """All probabilities of many requests at once.
 
         Parameters
         ----------
         embeddings
             Shape (n, dim), rows of any length but zero.
+        texts
+            n texts, as in `classify`.
 
         Returns
         -------
@@ -163,8 +195,10 @@ class RequestClassifier:
             Rows of another dimension than the classifier's.
         InvalidVectorError
             No matrix, or a row that is zero or not finite; the message names the row.
+        InvalidInputError
+            Another number of texts than of rows.
         """
-        logits = self._logits(unit_rows_of(embeddings, self.space))
+        logits = self._batch_logits(embeddings, texts)
         count = len(self.classes)
         return _softmax(logits[:, :count]), _sigmoid(logits[:, count:])
 
@@ -190,7 +224,8 @@ class RequestClassifier:
             "capabilities": list(self.capabilities),
             "space": asdict(self.space),
         }
-        return save_artifact(path, self.network.parameters, kind=KIND, metadata=facts)
+        words = {} if self.words is None else self.words.tensors()
+        return save_artifact(path, {**self.network.parameters, **words}, kind=KIND, metadata=facts)
 
     @classmethod
     def load(
@@ -218,11 +253,14 @@ class RequestClassifier:
         facts = dict(artifact.metadata)
         try:
             config, classes, capabilities, own_space = (facts.pop(key) for key in _OURS)
+            of_words = {name: array for name, array in artifact.tensors.items() if name.startswith("word_")}
+            parameters = {name: array for name, array in artifact.tensors.items() if name not in of_words}
             classifier = cls(
-                FastGRNN(FastGRNNConfig(**config), artifact.tensors),
+                FastGRNN(FastGRNNConfig(**config), parameters),
                 classes=classes,
                 capabilities=capabilities,
                 space=EmbeddingSpace(**own_space),
+                words=Words.from_tensors(of_words, len(classes) + len(capabilities)),
                 metadata=facts,
                 sha256=artifact.sha256,
             )
@@ -239,10 +277,46 @@ class RequestClassifier:
             space.require(classifier.space, f"The request classifier {os.fspath(path)!r}")
         return classifier
 
-    def _logits(self, x: FloatVector) -> FloatArray:
+    def _unit(self, embedding: npt.ArrayLike) -> FloatVector:
+        return check.unit_vector(embedding, "The embedding", dim=self.space.dim, space=self.space.name)
+
+    def _logits(self, vector: FloatVector, text: str | None) -> list[float]:
         parameters = self.network.parameters
-        state = self.network.forward_single(x) if x.ndim == 1 else self.network.encode_batch(x)
-        return (state @ parameters["w_out"].T + parameters["b_out"]).astype(np.float64)
+        logits = parameters["w_out"] @ self.network.forward_single(vector)
+        logits += parameters["b_out"]
+        if text is not None and self.words is not None:
+            logits = self.words.joined(logits, text)
+        numbers: list[float] = logits.tolist()
+        return numbers
+
+    def _batch_logits(self, embeddings: npt.ArrayLike, texts: Sequence[str] | None) -> FloatArray:
+        rows = unit_rows_of(embeddings, self.space)
+        if texts is not None and len(texts) != len(rows):
+            raise InvalidInputError(
+                f"There are {len(rows)} embeddings and {len(texts)} texts; expected as many of each."
+            )
+        parameters = self.network.parameters
+        logits = self.network.encode_batch(rows) @ parameters["w_out"].T + parameters["b_out"]
+        if texts is not None and self.words is not None:
+            for i, text in enumerate(texts):
+                logits[i] = self.words.joined(logits[i], text)
+        return logits.astype(np.float64)
+
+    # A dozen numbers are sooner worked off one by one than handed to NumPy.
+
+    def _ranked_classes(self, logits: list[float]) -> list[tuple[str, float]]:
+        highest = max(logits[: len(self.classes)])
+        powers = [(name, math.exp(logits[i] - highest)) for name, i in self._class_order]
+        total = sum([power for _, power in powers])
+        ranked = [(name, power / total) for name, power in powers]
+        ranked.sort(key=itemgetter(1), reverse=True)
+        return ranked
+
+    def _ranked_capabilities(self, logits: list[float], threshold: float) -> list[tuple[str, float]]:
+        pairs = [(name, 0.5 * math.tanh(0.5 * logits[i]) + 0.5) for name, i in self._capability_order]
+        above = [pair for pair in pairs if pair[1] > threshold]
+        above.sort(key=itemgetter(1), reverse=True)
+        return above
 
 
 def unit_rows_of(embeddings: npt.ArrayLike, space: EmbeddingSpace) -> FloatVector:
@@ -277,12 +351,6 @@ def _distinct(names: Any, what: str) -> tuple[str, ...]:
     if len(checked) != len(names):
         raise InvalidInputError(f"A name comes twice in {what}; expected distinct names.")
     return checked
-
-
-def _ranked(names: Sequence[str], probabilities: FloatArray) -> list[tuple[str, float]]:
-    pairs = list(zip(names, probabilities.tolist(), strict=True))
-    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-    return pairs
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
