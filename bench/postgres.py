@@ -56,6 +56,12 @@ OFF, ON = ANEW + "off", ANEW + "on"
 BY_VECTOR = "SELECT count(ruvector_route(embedding, 'balanced', NULL)) FROM requests WHERE id <= %(rows)s"
 BY_TEXT = """SELECT count(d.agent_name) FROM (SELECT content FROM requests WHERE id <= %(rows)s) AS r,
     LATERAL ruvector_route(r.content, 'balanced') AS d"""
+N_ROUTES = 1000
+ROUTE_BY_VECTOR = """SELECT count(DISTINCT r.id) FROM (SELECT id, embedding FROM requests WHERE id <= %(rows)s) AS r,
+    LATERAL ruvector_semantic_route(r.embedding, 3) AS d"""
+ROUTE_BY_TEXT = """SELECT count(DISTINCT r.id) FROM (SELECT id, content FROM requests WHERE id <= %(rows)s) AS r,
+    LATERAL ruvector_semantic_route(r.content, 3) AS d"""
+CLASSIFY = "SELECT count(ruvector_classify_request(content)) FROM requests WHERE id <= %(rows)s"
 AT_ONCE = """SELECT count(d.agent_name) FROM (SELECT array_agg(content) AS given FROM requests) AS r,
     LATERAL ruvector_batch_route(r.given, 'balanced') AS d"""
 
@@ -108,7 +114,24 @@ def database(dim: int) -> str:
                            "latency_sum_ms float8, quality_sum float8)")  # fmt: skip
         connection.execute("INSERT INTO plain VALUES ('agent-0007', 0, 0, 0, 0)")
         connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")  # else the first rows would share the disk with what this wrote
     return cluster.dsn(name)
+
+
+@cache
+def with_routes(dim: int) -> str:
+    """The same database with 1,000 semantic routes, each given by its vector; about half of them pass a request."""
+    dsn = database(dim)
+    with connect(dsn) as connection:
+        connection.execute("SELECT setseed(0.25)")
+        connection.execute(
+            """SELECT count(ruvector_create_route(
+                   'route-' || i, '', (SELECT array_agg((random() - 0.5)::real) FROM generate_series(1, %s)
+                                       WHERE i IS NOT NULL), 'agent-0007'))
+               FROM generate_series(1, %s) AS i""",
+            (dim, N_ROUTES),
+        )
+    return dsn
 
 
 def connect(dsn: str) -> Any:
@@ -117,9 +140,11 @@ def connect(dsn: str) -> Any:
     return psycopg.connect(dsn, autocommit=True)
 
 
-def _statement(dim: int, sql: str, rows: int, *settings: str) -> Callable[[Place], Operation]:
+def _statement(
+    dim: int, sql: str, rows: int, *settings: str, of: Callable[[int], str] = database
+) -> Callable[[Place], Operation]:
     def prepare(place: Place) -> Operation:
-        connection = place.closing.enter_context(connect(database(dim)))
+        connection = place.closing.enter_context(connect(of(dim)))
         for setting in settings:
             connection.execute(setting)
 
@@ -297,6 +322,15 @@ def rows() -> list[Row]:
     ):
         timed(f"ruvector_route {name}", _statement(dim, sql, VECTORS, recording), how=f"{each}; 20 agents",
               items=VECTORS, target=target)  # fmt: skip
+    for name, dim, sql, target in (
+        ("by float4[384]", 384, ROUTE_BY_VECTOR, 150.0),
+        ("by float4[768]", 768, ROUTE_BY_VECTOR, 250.0),
+        ("by text", 384, ROUTE_BY_TEXT, None),
+    ):
+        timed(f"ruvector_semantic_route {name}, {N_ROUTES:,} routes", _statement(dim, sql, VECTORS, of=with_routes),
+              how=f"{each}; the first three routes", items=VECTORS, target=target)  # fmt: skip
+    timed("ruvector_classify_request by text", _statement(384, CLASSIFY, VECTORS), how=each, items=VECTORS,
+          target=None)  # fmt: skip
     for name, recording, target in (("not recorded", OFF, 20_000.0), ("recorded", ON, None)):
         timed(f"ruvector_batch_route, {BATCH:,} texts, {name}", _statement(384, AT_ONCE, BATCH, recording),
               how="one statement; 20 agents", unit="per s", items=BATCH, target=target)  # fmt: skip

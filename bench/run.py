@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before NumPy and tokenizers load, which read them once; for the processes that rows start, too.
     os.environ.update(ONE_THREAD)
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from bench import models, peers, processes, registry, report, routing, stores  # noqa: F401
+    from bench import meanings, models, peers, processes, registry, report, routing, stores  # noqa: F401
     from bench.measure import Effort
     from rich.console import Console
 

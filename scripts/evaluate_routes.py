@@ -6,7 +6,7 @@ the requests and measured on the fifth, five times over, so that each request is
     python scripts/evaluate_routes.py
     python scripts/evaluate_routes.py --embedder minilm --json
 
-``--defaults`` fits what routes without a fit of their own start from (`tinydancer.policy.routes.DEFAULT_CALIBRATION`).
+``--defaults`` fits what routes without a fit of their own start from (``DEFAULT_CALIBRATION`` and its like).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tinydancer.embedding.base import Embedder
 from tinydancer.intake import make_embedder
 from tinydancer.policy.route_fitting import FittedRoutes, fit_routes, judge_routes
 from tinydancer.policy.route_rules import Route, Utterance
-from tinydancer.policy.routes import RoutesSnapshot, build_routes_snapshot, route_semantically
+from tinydancer.policy.route_snapshot import RoutesSnapshot, build_routes_snapshot
+from tinydancer.policy.routes import route_semantically
 from tinydancer.validation import FloatVector
 
 FOLDER = Path(__file__).resolve().parent.parent / "evals" / "routes"

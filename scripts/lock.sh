@@ -12,8 +12,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 .venv/bin/python -m venv "$scratch"
 "$scratch/bin/python" -m pip install -qq uv
-"$scratch/bin/uv" pip compile pyproject.toml --group dev --extra eval --extra http --extra postgres --universal --python-version 3.11 \
-    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+"$scratch/bin/uv" pip compile pyproject.toml --group dev --extra eval --extra http --extra index --extra postgres \
+    --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
     --output-file requirements/dev.txt "$@"
 if grep -nE '://|^-|#|file:|/' requirements/dev.txt; then
     echo "requirements/dev.txt names an address or a path; see the lines above." >&2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinydancer import TinyDancer
+from tinydancer import routes as module
 from tinydancer.config import EmbedderSettings, Settings
 from tinydancer.errors import InvalidInputError, InvalidTextError, NotFoundError, SpaceMismatchError, UnknownKeyError
 from tinydancer.routes import SemanticRoutes
@@ -222,3 +223,32 @@ def test_what_cannot_be_fitted(routes):
         routes.fit(labelled(20), test_share=0.0)
     with pytest.raises(InvalidInputError, match="min_confidence"):
         routes.fit(labelled(20), min_confidence=1.0)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_beyond_the_exact_routes_an_index_answers_the_same(dancer, monkeypatch, installed):
+    if installed:
+        pytest.importorskip("usearch")
+    else:
+        monkeypatch.setattr(module, "is_available", lambda: False)
+    exact, indexed = SemanticRoutes(dancer), SemanticRoutes(dancer, exact_routes=3)
+    texts = ["reset my password", "send the bill", "where is my parcel", "translate a letter", "repair my bicycle"]
+    for number, text in enumerate(texts[:4]):
+        exact.create(f"r{number}", "docs-agent", utterances=[text, f"please {text}"])
+    assert exact.snapshot().index is None
+    first = indexed.snapshot().index
+    assert (first is not None) == installed
+    exact.create("r4", "docs-agent", utterances=[texts[4]])
+    for text in texts:
+        own, other = indexed.match(f"{text} now"), exact.match(f"{text} now")
+        assert best(indexed, f"{text} now") == f"r{texts.index(text)}"
+        assert [m.route_name for m in own.matches] == [m.route_name for m in other.matches]
+        assert own.confidence == pytest.approx(other.confidence, abs=1e-6)
+    second = indexed.snapshot().index
+    if first is not None and second is not None:
+        assert len(second.rows._graph) == len(first.rows._graph) + 1
+    exact.remove("r0")
+    exact.remove("r1")
+    assert indexed.snapshot().index is None
+    with pytest.raises(InvalidInputError, match="exact_routes is -1"):
+        SemanticRoutes(dancer, exact_routes=-1)

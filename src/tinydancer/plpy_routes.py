@@ -38,7 +38,7 @@ def match(
             what = "request's embedding is NULL; expected a float4[]" if by_vector else "query is NULL; expected a text"
             raise InvalidTextError(f"The {what}.")
         vector = None if embedding is None else array_of(embedding, "The request's embedding")
-        routes = _of(session, _routes, SemanticRoutes)
+        routes = _routes_of(session)
         answer = routes.match(request, embedding=vector, top_k=top_k, user_tier=user_tier)
         if answer.matches:
             return [found.to_dict() for found in answer.matches]
@@ -77,38 +77,43 @@ def _of(session: Session, kept: WeakKeyDictionary[TinyDancer, T], made: Callable
     return found
 
 
+def _routes_of(session: Session) -> SemanticRoutes:
+    # Every backend would build an index of its own, which takes longer than most sessions live.
+    return _of(session, _routes, lambda service: SemanticRoutes(service, exact_routes=None))
+
+
 def _create(args: dict[str, Any], session: Session) -> bool:
     _no_null_texts(args, "utterances", "negative_utterances")
-    _of(session, _routes, SemanticRoutes).create_many([args])
+    _routes_of(session).create_many([args])
     return True
 
 
 def _update(args: dict[str, Any], session: Session) -> bool:
     name, changes = _required(args, "name", "route name"), _required(args, "changes", "change")
-    _of(session, _routes, SemanticRoutes).update(name, changes)
+    _routes_of(session).update(name, changes)
     return True
 
 
 def _delete(args: dict[str, Any], session: Session) -> bool:
-    _of(session, _routes, SemanticRoutes).remove(_required(args, "name", "route name"))
+    _routes_of(session).remove(_required(args, "name", "route name"))
     return True
 
 
 def _list(args: dict[str, Any], session: Session) -> list[dict[str, Any]]:
-    return [route.to_dict() for route in _of(session, _routes, SemanticRoutes).list_routes()]
+    return [route.to_dict() for route in _routes_of(session).list_routes()]
 
 
 def _add(args: dict[str, Any], session: Session) -> int:
     _no_null_texts(args, "utterances")
     name, texts = _required(args, "name", "route name"), _required(args, "utterances", "list of utterances")
     negative = _required(args, "negative", "value of negative")
-    return _of(session, _routes, SemanticRoutes).add_utterances(name, texts, negative=negative)
+    return _routes_of(session).add_utterances(name, texts, negative=negative)
 
 
 def _remove(args: dict[str, Any], session: Session) -> int:
     _no_null_texts(args, "utterances")
     name, texts = _required(args, "name", "route name"), _required(args, "utterances", "list of utterances")
-    return _of(session, _routes, SemanticRoutes).remove_utterances(name, texts)
+    return _routes_of(session).remove_utterances(name, texts)
 
 
 def _fit(args: dict[str, Any], session: Session) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def _fit(args: dict[str, Any], session: Session) -> dict[str, Any]:
     if len(names) != len(texts):
         raise InvalidInputError(f"{len(names):,} routes and {len(texts):,} requests are given; expected as many.")
     given = {key: args[key] for key in ("min_confidence", "test_share", "seed", "keep") if args[key] is not None}
-    routes = _of(session, _routes, SemanticRoutes)
+    routes = _routes_of(session)
     return routes.fit(list(zip(names, texts, strict=True)), **given).to_dict()
 
 

@@ -20,15 +20,16 @@ from tinydancer import intake
 from tinydancer import validation as check
 from tinydancer.errors import InvalidInputError, UnknownKeyError
 from tinydancer.policy.route_fitting import NONE, RouteReport, fit_routes, judge_routes, split_requests
+from tinydancer.policy.route_index import is_available
 from tinydancer.policy.route_rules import ALWAYS, CHANGEABLE, RateLimit, Route, Utterance
-from tinydancer.policy.routes import (
-    RouteAnswer,
+from tinydancer.policy.route_snapshot import (
+    NO_CONTEXT,
     RouteContext,
     RoutesSnapshot,
     build_routes_snapshot,
-    route_one,
-    route_semantically,
+    index_routes,
 )
+from tinydancer.policy.routes import RouteAnswer, route_one, route_semantically
 from tinydancer.service import TinyDancer
 from tinydancer.store.routes import contradiction
 from tinydancer.validation import FloatVector
@@ -38,6 +39,8 @@ __all__ = ["RouteFit", "SemanticRoutes"]
 EMBED_AT_ONCE = 64
 """Texts embedded in one call when many routes are created; remote embedders limit it, and progress is shown by it."""
 MAX_TOP_K = 1000
+EXACT_ROUTES = 50_000
+"""Routes up to which all of them are compared with every request: some milliseconds, and no index to build."""
 CONFIG_KEYS = (
     "name", "target_agent", "description", "priority", "threshold", "conditions", "calibration", "is_active",
     "embedding", "utterances", "negative_utterances",
@@ -93,6 +96,15 @@ class _Cache:
 class SemanticRoutes:
     """The semantic routes of a `TinyDancer`'s store. Any number of threads may share one.
 
+    Parameters
+    ----------
+    dancer
+        Whose store, embedder and clock.
+    exact_routes
+        Active routes up to which `match` compares all of them. With more of them, and usearch installed (the extra
+        ``index``), it compares exactly those that an index finds, which is built with the first request and takes some
+        seconds per ten thousand vectors; `match_batch` always compares all of them. None never builds one.
+
     Examples
     --------
     >>> dancer = TinyDancer()
@@ -106,7 +118,8 @@ class SemanticRoutes:
     >>> dancer.close()
     """
 
-    def __init__(self, dancer: TinyDancer) -> None:
+    def __init__(self, dancer: TinyDancer, *, exact_routes: int | None = EXACT_ROUTES) -> None:
+        self._exact_routes = check.count(exact_routes, "exact_routes") if exact_routes is not None else None
         self._dancer = dancer
         self._cache: _Cache | None = None
         self._lock = threading.Lock()
@@ -289,23 +302,24 @@ class SemanticRoutes:
             Whether it counts against the rate limit of the route that is taken.
         """
         top_k, context = _asked(top_k, user_tier)
+        dancer = self._dancer
         if embedding is not None:
-            space = self._dancer.space
+            space = dancer.space
             vector = check.unit_vector(embedding, "The request's embedding", dim=space.dim, space=space.name)
         elif request is not None:
-            vector = self._dancer.embed(request)
+            vector = dancer.embed(request)
         else:
             raise InvalidInputError("Neither a request nor an embedding is given; expected one of them.")
-        current, now = self._current(), self._dancer._clock()
-        while True:
-            answer = route_one(vector, current.snapshot, now=now, context=context, top_k=top_k)
-            name = None if answer.best is None else answer.best.route_name
-            limit = None if name is None or not current.limits else current.limits.get(name)
-            if name is None or limit is None:
-                return answer
-            if self._dancer.store.take_route_token(name, limit, now, keep=count):
-                return answer
+        current, now = self._current(), dancer._clock()
+        answer = route_one(vector, current.snapshot, now=now, context=context, top_k=top_k)
+        while current.limits and answer.matches:
+            name = answer.matches[0].route_name
+            limit = current.limits.get(name)
+            if limit is None or dancer.store.take_route_token(name, limit, now, keep=count):
+                break
             context = context._replace(exhausted={*context.exhausted, name})
+            answer = route_one(vector, current.snapshot, now=now, context=context, top_k=top_k)
+        return answer
 
     def match_batch(
         self,
@@ -404,6 +418,8 @@ class SemanticRoutes:
             serving = {name for name, active in zip(agents.names, agents.active.tolist(), strict=True) if active}
             routes = [r for r in self._dancer.store.list_routes() if r.target_agent in serving]
             snapshot = build_routes_snapshot(routes, version=str(registry), space=self._dancer.space)
+            if self._exact_routes is not None and len(snapshot) > self._exact_routes and is_available():
+                snapshot = index_routes(snapshot, None if self._cache is None else self._cache.snapshot)
             limits = {r.name: limit for r in routes if (limit := r.conditions.rate_limit) is not None}
             self._cache = _Cache(registry, snapshot, limits)
             return self._cache
@@ -514,8 +530,8 @@ def _utterances(given: Any, what: str, max_chars: int = check.MAX_REQUEST_CHARS)
 
 
 def _asked(top_k: Any, user_tier: Any) -> tuple[int, RouteContext]:
-    tier = None if user_tier is None else check.name_of(user_tier, "user_tier")
-    return check.count(top_k, "top_k", low=1, high=MAX_TOP_K), RouteContext(user_tier=tier)
+    context = NO_CONTEXT if user_tier is None else RouteContext(user_tier=check.name_of(user_tier, "user_tier"))
+    return check.count(top_k, "top_k", low=1, high=MAX_TOP_K), context
 
 
 def _labelled(

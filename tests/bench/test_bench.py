@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import measure, models, peers, processes, registry, routing, stores  # noqa: F401
+from bench import meanings, measure, models, peers, processes, registry, routing, stores  # noqa: F401
 from bench.measure import Effort, Figure
 from bench.registry import Result, Row
 from rich.console import Console
@@ -25,6 +25,11 @@ TARGETS = {
     "text to decision, 20 agents": (150.0, "µs"),
     "embedding to decision, 20 agents": (40.0, "µs"),
     "embedding to decision, 1,000 agents": (150.0, "µs"),
+    "vector to route, 1,000 routes": (60.0, "µs"),
+    "text to route, 1,000 routes": (150.0, "µs"),
+    "classify a vector": (60.0, "µs"),
+    "10,000 requests by total_cost, 20 agents": (1000.0, "ms"),
+    "the same, under a budget and capacities": (1000.0, "ms"),
     "forward_single": (15.0, "µs"),
     "step": (15.0, "µs"),
     "forward_batch of 256, each": (2.0, "µs"),

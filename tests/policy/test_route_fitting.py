@@ -8,7 +8,8 @@ import pytest
 from tinydancer.policy import route_fitting as module
 from tinydancer.policy.route_fitting import fit_routes, judge_routes, split_requests
 from tinydancer.policy.route_rules import Route, Utterance
-from tinydancer.policy.routes import build_routes_snapshot, route_semantically
+from tinydancer.policy.route_snapshot import build_routes_snapshot
+from tinydancer.policy.routes import route_semantically
 from tinydancer.types import EmbeddingSpace
 
 SPACE = EmbeddingSpace("test", 4)

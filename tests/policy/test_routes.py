@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinydancer.errors import SpaceMismatchError
+from tinydancer.policy import route_snapshot
 from tinydancer.policy import routes as module
 from tinydancer.policy.route_rules import Route, RouteCalibration, RouteConditions, Utterance
-from tinydancer.policy.routes import RouteContext, build_routes_snapshot, route_one, route_semantically
+from tinydancer.policy.route_snapshot import RouteContext, build_routes_snapshot
+from tinydancer.policy.routes import route_one, route_semantically
 from tinydancer.types import EmbeddingSpace
 
 SPACE = EmbeddingSpace("test", 8)
@@ -64,12 +66,13 @@ def plainly(query, routes, top_k):
         nearest = max(float(query @ v) for v in positive)
         negative = [float(query @ u.embedding) for u in r.utterances if u.kind == "negative"]
         if not negative or max(negative) < nearest:
-            similar[r.name] = (nearest + float(query @ middle) / np.linalg.norm(middle)) / 2
+            similar[r.name] = 0.3 * nearest + 0.7 * float(query @ middle) / np.linalg.norm(middle)
     found = []
     for r in routes:
         if r.name in similar and similar[r.name] >= r.threshold:
             other = max((s for name, s in similar.items() if name != r.name), default=-1.0)
-            logit = -1 + 4 * similar[r.name] + 2 * (similar[r.name] - other)
+            c = r.calibration
+            logit = c.intercept + c.slope * similar[r.name] + c.margin * (similar[r.name] - other)
             found.append((-r.priority, -sigma(logit), r.name, similar[r.name]))
     return [(name, s, -c) for _, c, name, s in sorted(found)][:top_k]
 
@@ -199,21 +202,46 @@ def test_what_only_has_a_description_and_what_only_has_negatives():
     empty = Route(name="n", target_agent="x", utterances=(Utterance(text="n", embedding=unit(1), kind="negative"),))
     made = snapshot(described, exemplified, empty)
     assert made.names == ("d", "e")
-    assert made.thresholds.tolist() == pytest.approx([module.DESCRIBED_THRESHOLD, module.DEFAULT_THRESHOLD])
+    expected = [route_snapshot.DESCRIBED_THRESHOLD, route_snapshot.DEFAULT_THRESHOLD]
+    assert made.thresholds.tolist() == pytest.approx(expected)
     opposite = route("o", unit(1), unit(-1))
-    assert ask([opposite], 1).nearest.similarity == pytest.approx(0.5)
+    assert ask([opposite], 1).nearest.similarity == pytest.approx(0.3)
     with pytest.raises(SpaceMismatchError, match="3 dimensions"):
         snapshot(route("a", np.ones(3, np.float32)))
 
 
-def test_more_than_a_few_that_pass():
-    rng = np.random.default_rng(8)
-    routes = [
-        route(f"r{i:02}", unit(*v), threshold=-1.0, priority=i % 3) for i, v in enumerate(rng.normal(size=(50, 8)))
-    ]
-    query = unit(1, 2, 3)
-    answer = route_one(query, snapshot(*routes), now=NOON, top_k=40)
-    assert names(answer) == [name for name, *_ in plainly(query.astype(float), routes, 40)]
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(20, 60), st.booleans(), st.booleans(), st.integers(1, 25))
+def test_more_than_a_few_that_pass(seed, number, ranked, alike, top_k):
+    rng = np.random.default_rng(seed)
+    routes = []
+    for i in range(number):
+        fitted = RouteCalibration(
+            intercept=rng.normal(), slope=rng.normal(3), margin=rng.normal(2), none_intercept=0, none_slope=0,
+            none_margin=0,
+        )  # fmt: skip
+        routes.append(
+            route(f"r{i:02}", *(unit(*v) for v in rng.normal(size=(1 + i % 2, 8))), threshold=-1.0,
+                  priority=int(rng.integers(3)) if ranked else 1, calibration=CALIBRATION if alike else fitted)
+        )  # fmt: skip
+    made = snapshot(*routes)
+    assert (made.ranked, made.alike) == (ranked and len({r.priority for r in routes}) > 1, alike)
+    queries = np.stack([unit(*v) for v in rng.normal(size=(3, 8))])
+    together = route_semantically(queries, made, now=NOON, top_k=top_k)
+    for row, query in enumerate(queries):
+        expected = plainly(query.astype(float), routes, top_k)
+        for answer in (route_one(query, made, now=NOON, top_k=top_k), together[row]):
+            assert names(answer) == [name for name, *_ in expected]
+            got = [m[1::2] for m in answer.matches]
+            np.testing.assert_allclose(got, [m[1:] for m in expected], atol=2e-5)
+
+
+def test_certainty_that_rounds_to_one_still_has_an_order():
+    sure = RouteCalibration(intercept=90, slope=9, margin=0, none_intercept=0, none_slope=0, none_margin=0)
+    routes = [route(name, unit(1, x), calibration=sure) for name, x in (("a", 0.3), ("b", 0.1), ("c", 0.2))]
+    answer = ask(routes, 1)
+    assert names(answer) == ["b", "c", "a"]
+    assert [m.confidence for m in answer.matches] == [1.0, 1.0, 1.0]
 
 
 def test_a_snapshot_cannot_be_written_to():

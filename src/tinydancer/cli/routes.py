@@ -237,7 +237,8 @@ def match(
 
     text = read_text(STDIN) if words == [STDIN] else " ".join(words)
     with open_dancer(ctx) as dancer:
-        answer = SemanticRoutes(dancer).match(text, top_k=top, user_tier=tier, count=False)
+        # An index for one request would take longer to build than all comparisons.
+        answer = SemanticRoutes(dancer, exact_routes=None).match(text, top_k=top, user_tier=tier, count=False)
     if as_json:
         output.write_json(answer.to_dict())
         return

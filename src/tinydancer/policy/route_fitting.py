@@ -26,7 +26,8 @@ import numpy.typing as npt
 from tinydancer import validation as check
 from tinydancer.errors import InvalidInputError
 from tinydancer.policy.route_rules import RouteCalibration
-from tinydancer.policy.routes import LOWEST, REFUSED, RouteAnswers, RoutesSnapshot
+from tinydancer.policy.route_snapshot import LOWEST, REFUSED, RoutesSnapshot
+from tinydancer.policy.routes import RouteAnswers
 from tinydancer.snapshot import Array, Mask
 from tinydancer.validation import FloatVector
 
