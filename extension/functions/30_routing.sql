@@ -101,8 +101,7 @@ CREATE FUNCTION @extschema@.ruvector_batch_route(
     constraints jsonb DEFAULT NULL,
     explain boolean DEFAULT false,
     context jsonb DEFAULT NULL,
-    cached_input_tokens double precision DEFAULT NULL,
-    infer_capabilities boolean DEFAULT NULL
+    cached_input_tokens double precision DEFAULT NULL
 ) RETURNS TABLE (
     request_number bigint, agent_name text, confidence double precision, estimated_cost double precision,
     estimated_latency text, estimated_latency_ms double precision, expected_quality double precision, similarity_score double precision,
@@ -118,7 +117,7 @@ BEGIN ATOMIC
             'max_latency_ms', max_latency_ms, 'min_quality', min_quality, 'budget_remaining', budget_remaining,
             'excluded_agents', excluded_agents, 'good_enough', good_enough, 'on_no_match', on_no_match,
             'input_tokens', input_tokens, 'output_tokens', output_tokens, 'context', context,
-            'cached_input_tokens', cached_input_tokens, 'infer_capabilities', infer_capabilities), explain) AS b
+            'cached_input_tokens', cached_input_tokens), explain) AS b
     CROSS JOIN LATERAL ROWS FROM (unnest(
         b.agent_name, b.confidence, b.estimated_cost, b.estimated_latency, b.estimated_latency_ms, b.expected_quality,
         b.similarity_score, b.uncertainty, b.reasoning, b.alternatives, b.model, b.objective, b.decision_id
@@ -128,7 +127,7 @@ BEGIN ATOMIC
     WHERE tiny_dancer._ok(b.error) IS NULL;
 END;
 COMMENT ON FUNCTION @extschema@.ruvector_batch_route(text[], text, text[], double precision, double precision, double precision, double precision, text[], double precision,
-    text, double precision, double precision, jsonb, boolean, jsonb, double precision, boolean) IS
+    text, double precision, double precision, jsonb, boolean, jsonb, double precision) IS
     'Decides many requests at once: one row for each, numbered from 1, in their order. At most 100,000 in one call. '
     'reasoning and alternatives are NULL unless explain is true.';
 

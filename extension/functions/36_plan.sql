@@ -51,7 +51,8 @@ COMMENT ON FUNCTION @extschema@.ruvector_route_multi(text, integer, text, jsonb,
     'Chooses several agents for one request: pipeline (a stage each), parallel (side by side, good and different), '
     'ensemble (the set of the best combined answer) or cascade (in turn, until an answer''s confidence reaches '
     'escalate_below). constraints as for ruvector_route, budget_remaining for the whole team; options: stages, optimize_for, '
-    'quality_target, combination, correlation, family_correlation, self_knowledge. The combined figures are the team''s.';
+    'quality_target, combination, correlation, family_correlation, self_knowledge, and whose request it is: key, tags, task, '
+    'route_name. The combined figures are the team''s.';
 
 CREATE FUNCTION @extschema@.ruvector_optimize_budget(
     monthly_budget double precision,

@@ -16,7 +16,7 @@ For request r and agent a:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from tinydancer.errors import NoAgentsError, NoMatchError
 from tinydancer.policy import constraints as limits
 from tinydancer.policy import explain, objectives
+from tinydancer.policy.allowance import Allowance, Claim
 from tinydancer.policy.explain import Alternative, known
 from tinydancer.policy.wording import plural
 from tinydancer.snapshot import Array, Mask, Snapshot, bar_index
@@ -38,7 +39,8 @@ class _Trace(NamedTuple):
     """What was computed for n requests and N agents: masks and values of shape (n, N), and the choices (n).
 
     ``keys``, the order of preference, is kept where all requests fit one block, for whoever asks for the reasons next;
-    for many more it would only fill the memory, and is computed again on demand.
+    for many more it would only fill the memory, and is computed again on demand. Under budgets, ``otherwise`` is who
+    may serve apart from them, and ``room``, (n, B), what each budget has left for each request.
     """
 
     allowed: Mask
@@ -48,6 +50,8 @@ class _Trace(NamedTuple):
     match: Array
     chosen: npt.NDArray[np.intp]
     keys: tuple[Array, ...] = ()
+    otherwise: Mask | None = None
+    room: Array | None = None
 
 
 class Figures(NamedTuple):
@@ -62,12 +66,16 @@ class Figures(NamedTuple):
 
 
 class Expectations(NamedTuple):
-    """What is expected of every agent for every request: arrays of shape (n, N), NaN for a cost that is unknown."""
+    """What is expected of every agent for every request: arrays of shape (n, N), NaN for a cost that is unknown.
+
+    ``otherwise`` is who may serve, budgets aside.
+    """
 
     allowed: Mask
     quality: Array
     cost_usd: Array
     match: Array
+    otherwise: Mask
 
 
 def decide(
@@ -77,6 +85,7 @@ def decide(
     now: float,
     objective: str = "balanced",
     constraints: Constraints = NO_CONSTRAINTS,
+    allowance: Allowance | None = None,
 ) -> Decisions:
     """Choose an agent for each request.
 
@@ -92,6 +101,8 @@ def decide(
         One of ``tinydancer.types.OBJECTIVES``.
     constraints
         Hold for every request of the batch.
+    allowance
+        What budgets leave for the requests, which take from it in their order; None where no budget holds.
 
     Raises
     ------
@@ -107,15 +118,15 @@ def decide(
         )
     candidates = limits.capable(snapshot, constraints)
     if len(requests) <= BLOCK_ROWS:
-        trace = _decide_block(requests, snapshot, objective, constraints, candidates)
+        trace, _ = _decide_block(requests, snapshot, objective, constraints, candidates, allowance, None)
     else:
-        blocks = [
-            _decide_block(requests.rows(start, start + BLOCK_ROWS), snapshot, objective, constraints, candidates)
-            for start in range(0, len(requests), BLOCK_ROWS)
-        ]
-        columns = zip(*(block[:-1] for block in blocks), strict=True)
-        trace = _Trace._make([*(np.concatenate(column) for column in columns), ()])
-    decisions = Decisions(snapshot, objective, constraints, now, trace)
+        blocks, taken = [], None
+        for start in range(0, len(requests), BLOCK_ROWS):
+            rows = requests.rows(start, start + BLOCK_ROWS)
+            block, taken = _decide_block(rows, snapshot, objective, constraints, candidates, allowance, taken)
+            blocks.append(block._replace(keys=()))
+        trace = _joined(blocks)
+    decisions = Decisions(snapshot, objective, constraints, now, trace, allowance)
     if constraints.on_no_match == "error":
         decisions.require_match()
     return decisions
@@ -142,23 +153,89 @@ def expected_quality(snapshot: Snapshot, requests: RequestBatch, match: Array, c
     return quality
 
 
+def _joined(blocks: list[_Trace]) -> _Trace:
+    """One trace of several; what the blocks do not have, the whole does not."""
+    columns = zip(*blocks, strict=True)
+    return _Trace._make(np.concatenate(c) if isinstance(c[0], np.ndarray) else c[0] for c in columns)
+
+
 def _decide_block(
-    requests: RequestBatch, snapshot: Snapshot, objective: str, constraints: Constraints, candidates: Mask
-) -> _Trace:
+    requests: RequestBatch,
+    snapshot: Snapshot,
+    objective: str,
+    constraints: Constraints,
+    candidates: Mask,
+    allowance: Allowance | None,
+    taken: Array | None,
+) -> tuple[_Trace, Array | None]:
+    """The requests of one block; ``taken``, ``float64[B]``, is what those before it take from the budgets."""
     match = snapshot.match(requests.embeddings)
     quality = expected_quality(snapshot, requests, match, candidates)
     cost_usd = snapshot.estimated_cost_usd(requests)
     allowed = limits.feasible(
         candidates, constraints, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, quality=quality
     )
-    eligible = allowed
-    if objective in ("cost", "latency", "quality_per_dollar"):
-        eligible = objectives.good_enough(allowed, quality, good_enough_share(snapshot, constraints))
-    keys = objectives.preference_keys(
-        objective, allowed, quality=quality, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, match=match,
-        settings=snapshot.settings,
-    )  # fmt: skip
-    return _Trace(allowed, eligible, quality, cost_usd, match, objectives.best(eligible, keys), keys)
+
+    def choose(allowed: Mask, rows: slice) -> _Trace:
+        eligible = allowed
+        if objective in ("cost", "latency", "quality_per_dollar"):
+            eligible = objectives.good_enough(allowed, quality[rows], good_enough_share(snapshot, constraints))
+        keys = objectives.preference_keys(
+            objective, allowed, quality=quality[rows], cost_usd=cost_usd[rows], latency_ms=snapshot.latency_ms,
+            match=match[rows], settings=snapshot.settings,
+        )  # fmt: skip
+        chosen = objectives.best(eligible, keys)
+        return _Trace(allowed, eligible, quality[rows], cost_usd[rows], match[rows], chosen, keys)
+
+    if allowance is None:
+        return choose(allowed, _ALL), None
+    return _fill(choose, allowance, allowed, cost_usd, taken)
+
+
+_ALL = slice(None)
+
+
+def _fill(
+    choose: Callable[[Mask, slice], _Trace],
+    allowance: Allowance,
+    otherwise: Mask,
+    cost_usd: Array,
+    before: Array | None,
+) -> tuple[_Trace, Array]:
+    """Choices within budgets, each request taking from what the ones before it leave.
+
+    All are chosen at once as if what is taken were known, which settles the requests up to the first one whose agents
+    turn out to be others with what was really taken; then the rest again. A request's choice depends on the money only
+    through who is allowed, so nearly always few rounds suffice.
+    """
+    n, budgets = otherwise.shape[0], len(allowance.holdings)
+    start = np.zeros(budgets) if before is None else before
+    taken = np.zeros((n, budgets))
+    settled = 0
+    if n == 1:
+        room = allowance.room(start[None])
+        trace = choose(allowance.within(otherwise, cost_usd, room), _ALL)._replace(otherwise=otherwise, room=room)
+        return trace, start + allowance.taken(trace.chosen, cost_usd)[0]
+    while True:
+        room = allowance.room(_sums_before(taken, start))
+        rest = slice(settled, None)
+        allowed = allowance.within(otherwise[rest], cost_usd[rest], room[rest])
+        taken[rest] = allowance.taken(choose(allowed, rest).chosen, cost_usd[rest])
+        room = allowance.room(_sums_before(taken, start))
+        same = (allowance.within(otherwise[rest], cost_usd[rest], room[rest]) == allowed).all(axis=1)
+        if same.all():
+            break
+        settled += int(np.argmin(same))
+    allowed = allowance.within(otherwise, cost_usd, room)
+    return choose(allowed, _ALL)._replace(otherwise=otherwise, room=room), start + taken.sum(axis=0)
+
+
+def _sums_before(taken: Array, start: Array) -> Array:
+    sums = np.empty_like(taken)
+    sums[:1] = start
+    np.cumsum(taken[:-1], axis=0, out=sums[1:])
+    sums[1:] += start
+    return sums
 
 
 def good_enough_share(snapshot: Snapshot, constraints: Constraints) -> float:
@@ -173,19 +250,28 @@ class Decisions:
     ----------
     snapshot, objective, constraints, decided_at
         What was decided on, and when.
+    allowance
+        What budgets left for the requests; None where none held.
     chosen
         ``intp[n]``: position of the chosen agent in ``snapshot.names``; -1 where none fits.
     """
 
-    __slots__ = ("_trace", "chosen", "constraints", "decided_at", "objective", "snapshot")
+    __slots__ = ("_trace", "allowance", "chosen", "constraints", "decided_at", "objective", "snapshot")
 
     def __init__(
-        self, snapshot: Snapshot, objective: str, constraints: Constraints, decided_at: float, trace: _Trace
+        self,
+        snapshot: Snapshot,
+        objective: str,
+        constraints: Constraints,
+        decided_at: float,
+        trace: _Trace,
+        allowance: Allowance | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.objective = objective
         self.constraints = constraints
         self.decided_at = decided_at
+        self.allowance = allowance
         self.chosen = trace.chosen
         self._trace = trace
 
@@ -220,7 +306,8 @@ class Decisions:
     def expectations(self) -> Expectations:
         """Of all agents, for plans over many requests or with several agents; not to be written to."""
         trace = self._trace
-        return Expectations(trace.allowed, trace.quality, trace.cost_usd, trace.match)
+        otherwise = trace.allowed if trace.otherwise is None else trace.otherwise
+        return Expectations(trace.allowed, trace.quality, trace.cost_usd, trace.match, otherwise)
 
     def chosen_figures(self) -> Figures:
         """Of every request at once what `Decision` tells of one, for whoever reads thousands."""
@@ -249,10 +336,24 @@ class Decisions:
 
     def exclusions(self, row: int) -> dict[str, str]:
         """Why each agent that may not serve request `row` may not."""
-        trace = self._trace
+        trace, budgets = self._trace, None
+        if self.allowance is not None and trace.otherwise is not None and trace.room is not None:
+            budgets = self.allowance.reasons(trace.otherwise[row], trace.cost_usd[row], trace.room[row])
         return limits.exclusion_reasons(
-            self.snapshot, self.constraints, cost_usd=trace.cost_usd[row], quality=trace.quality[row]
+            self.snapshot, self.constraints, cost_usd=trace.cost_usd[row], quality=trace.quality[row], budgets=budgets
         )
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a budget keeps an agent from serving some request."""
+        trace = self._trace
+        return trace.otherwise is not None and not np.array_equal(trace.otherwise, trace.allowed)
+
+    def claims(self) -> list[Claim]:
+        """What is to be reserved of the budgets for these decisions."""
+        if self.allowance is None:
+            return []
+        return self.allowance.claims(self.expectations().otherwise, self._trace.cost_usd, self.chosen)
 
     def require_match(self) -> None:
         """Raise `NoMatchError` for the first request that no agent fits."""
@@ -262,10 +363,11 @@ class Decisions:
         first = int(unmatched[0])
         which = "this request" if len(self) == 1 else f"request number {first + 1} of {len(self)}"
         more = f" (nor {plural(int(unmatched.size) - 1, 'other request')})" if unmatched.size > 1 else ""
+        raising = "" if self.allowance is None else " raise a budget,"
         raise NoMatchError(
             f"None of the {plural(len(self.snapshot), 'agent')} fits {which}{more}.",
             exclusions=self.exclusions(first),
-            hint="Loosen a constraint, register a suitable agent, or set on_no_match to 'null'.",
+            hint=f"Loosen a constraint,{raising} register a suitable agent, or set on_no_match to 'null'.",
         )
 
 

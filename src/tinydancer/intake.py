@@ -128,6 +128,12 @@ def pop_context(limits: dict[str, Any]) -> RequestContext:
     return RequestContext.from_mapping({key: limits.pop(key) for key in CONTEXT_KEYS if key in limits})
 
 
+def pop_switch(limits: dict[str, Any], name: str) -> bool:
+    """Take a switch out of keyword arguments; None and absent are off."""
+    given = limits.pop(name, None)
+    return False if given is None else check.boolean(given, name)
+
+
 def constraints_of(given: Constraints | Mapping[str, Any] | None, limits: Mapping[str, Any]) -> Constraints:
     """Constraints from an object or a mapping, with keyword arguments laid over them."""
     if not limits and isinstance(given, Constraints):

@@ -46,10 +46,12 @@ class PlannedDecisions(Decisions):
         reason: Callable[[PlannedDecision], str],
     ) -> None:  # fmt: skip
         trace = base._trace
-        columns = {name: getattr(trace, name)[rows] for name in ("allowed", "eligible", "quality", "cost_usd", "match")}
+        names = [name for name in trace._fields if name not in ("chosen", "keys") and getattr(trace, name) is not None]
+        columns = {name: getattr(trace, name)[rows] for name in names}
         super().__init__(
-            base.snapshot, plan, base.constraints, base.decided_at, trace._replace(**columns, chosen=chosen, keys=())
-        )
+            base.snapshot, plan, base.constraints, base.decided_at, trace._replace(**columns, chosen=chosen, keys=()),
+            base.allowance,
+        )  # fmt: skip
         self._scores = scores
         self._reason = reason
 

@@ -19,14 +19,16 @@ import numpy.typing as npt
 from tinydancer import intake
 from tinydancer import validation as check
 from tinydancer.abilities import features_of
-from tinydancer.decide import Decision, decide, good_enough_share
+from tinydancer.decide import Decision, Decisions, decide, good_enough_share
 from tinydancer.errors import ArtifactError, InvalidInputError, NoAgentsError, NoMatchError, NotFoundError, RoutingError
+from tinydancer.model_learning import USUAL_INPUT_TOKENS
 from tinydancer.planned import PlannedDecisions, facts
+from tinydancer.policy.allowance import Allowance
 from tinydancer.policy.assignment import Assignment, best_quality, cheapest, rounded
 from tinydancer.policy.budget_plan import PERIOD_DAYS, allocate, allocate_uniformly
 from tinydancer.policy.constraints import capable
 from tinydancer.policy.wording import milliseconds, plural, usd
-from tinydancer.service import USUAL_INPUT_TOKENS, TinyDancer
+from tinydancer.service import TinyDancer
 from tinydancer.snapshot import Array, Mask, Snapshot
 from tinydancer.teams import Team, route_multi
 from tinydancer.types import Constraints, RequestBatch
@@ -127,30 +129,78 @@ def assign_batch(
     )  # fmt: skip
     if not len(batch):
         raise InvalidInputError("The batch is empty; expected at least one request.")
-    base = decide(
-        batch, snapshot, now=dancer._clock(), objective="cost", constraints=replace(given, budget_remaining=None)
-    )
-    expected = base.expectations()
-    served = np.flatnonzero(base.chosen >= 0)
-    if not served.size:
+    now, made = dancer._clock(), _Assigned()
+
+    def make(allowance: Allowance | None) -> list[Decisions]:
+        nonlocal made
+        made = _assigned(batch, snapshot, given, floor, room, now, allowance)
+        return [made.decisions] if made.decisions is not None else []
+
+    held = dancer._spending.within(make, snapshot, context, now, exactly=True)
+    found = made.found
+    if found is None:
         return BatchPlan(
             decisions=[None] * len(batch), cost_usd=0.0, mean_quality=None, floor=floor, budget_usd=budget,
             bound=0.0, gap=0.0, requests_per_agent={},
         )  # fmt: skip
+    counts = np.bincount(found.chosen, minlength=len(snapshot))
+    return BatchPlan(
+        decisions=dancer._remember(held.parts[0], batch, requests, context, held), cost_usd=found.cost_usd,
+        mean_quality=found.mean_quality, floor=made.floor, budget_usd=budget, bound=found.bound, gap=found.gap,
+        requests_per_agent={snapshot.names[j]: int(counts[j]) for j in np.flatnonzero(counts)},
+    )  # fmt: skip
+
+
+class _Assigned(NamedTuple):
+    """An assignment with its decisions and the floor it was made for; without any where no request fits an agent."""
+
+    decisions: PlannedDecisions | None = None
+    found: Assignment | None = None
+    floor: float | None = None
+
+
+def _assigned(
+    batch: RequestBatch, snapshot: Snapshot, given: Constraints, floor: float | None,
+    room: npt.NDArray[np.float64] | None, now: float, allowance: Allowance | None,
+) -> _Assigned:  # fmt: skip
+    """The plan of `assign_batch`, with what budgets leave for all requests together."""
+    base = decide(
+        batch, snapshot, now=now, objective="cost", constraints=replace(given, budget_remaining=None),
+        allowance=allowance,
+    )  # fmt: skip
+    expected = base.expectations()
+    served = np.flatnonzero(base.chosen >= 0)
+    if not served.size:
+        return _Assigned()
     quality, cost_usd, allowed = expected.quality[served], expected.cost_usd[served], expected.allowed[served]
-    if floor is None and budget is None:
+    budget, is_floor_given = given.budget_remaining, floor is not None
+    if allowance is not None:
+        # What is left now is left for any of them, whatever their order.
+        allowed = allowance.within(expected.otherwise[served], cost_usd, allowance.room())
+        cap = allowance.cap_usd(allowed, cost_usd)
+        budget = budget if math.isinf(cap) else cap if budget is None else min(budget, cap)
+    if floor is None and given.budget_remaining is None:
         best = np.where(allowed & np.isfinite(cost_usd), quality, -np.inf).max(axis=1)
         floor = good_enough_share(snapshot, given) * float(best.mean()) if np.isfinite(best).all() else 0.0
-    if floor is None:
-        assert budget is not None
-        found = best_quality(quality, cost_usd, allowed, budget_usd=budget, capacities=room)
-    else:
+
+    def solve(allowed: Mask) -> Assignment:
+        if floor is None:
+            assert budget is not None
+            return best_quality(quality, cost_usd, allowed, budget_usd=budget, capacities=room)
         found = cheapest(quality, cost_usd, allowed, min_mean_quality=floor, capacities=room)
         if budget is not None and found.cost_usd > budget * (1.0 + 1e-9):
             within = best_quality(quality, cost_usd, allowed, budget_usd=budget, capacities=room)
-            if within.mean_quality < floor:
-                _refuse(found, within, floor, budget)
+            if within.mean_quality < floor and is_floor_given:
+                _refuse(found, within, floor, budget, of_request=budget == given.budget_remaining)
             found = within
+        return found
+
+    found = solve(allowed)
+    if allowance is not None and allowance.passed(found.chosen, cost_usd):
+        # An agent's own budget is passed: it serves no request that it would not serve in their order.
+        for agent in {one for one in allowance.agents if one >= 0}:
+            allowed[:, agent] &= base.chosen[served] == agent
+        found = solve(allowed)
     chosen = np.full(len(batch), -1, np.intp)
     chosen[served] = found.chosen
     if floor is None:
@@ -166,18 +216,14 @@ def assign_batch(
         base, np.arange(len(batch)), chosen, plan=TOTAL_COST, scores=scores,
         reason=lambda decision: f"{facts(decision)}. {whole}",
     )  # fmt: skip
-    counts = np.bincount(found.chosen, minlength=len(snapshot))
-    return BatchPlan(
-        decisions=dancer._remember(decisions, batch, requests, context), cost_usd=found.cost_usd,
-        mean_quality=found.mean_quality, floor=floor, budget_usd=budget, bound=found.bound, gap=found.gap,
-        requests_per_agent={snapshot.names[j]: int(counts[j]) for j in np.flatnonzero(counts)},
-    )  # fmt: skip
+    return _Assigned(decisions, found, floor)
 
 
-def _refuse(found: Assignment, within: Assignment, floor: float, budget: float) -> None:
+def _refuse(found: Assignment, within: Assignment, floor: float, budget: float, *, of_request: bool) -> None:
+    what = "budget_remaining is" if of_request else "the budgets have left"
     most = rounded(within.mean_quality, up=False)
     raise RoutingError(
-        f"A mean expected quality of {floor:g} costs {usd(found.cost_usd)}; budget_remaining is {usd(budget)}.",
+        f"A mean expected quality of {floor:g} costs {usd(found.cost_usd)}; {what} {usd(budget)}.",
         hint=f"Raise the budget to ${rounded(found.cost_usd, up=True):g}, or lower the floor to {most:g}.",
     )
 

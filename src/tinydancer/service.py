@@ -7,7 +7,6 @@ keyed by the store's version.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import random
@@ -23,19 +22,20 @@ import numpy.typing as npt
 
 from tinydancer import intake, learn
 from tinydancer import validation as check
-from tinydancer.abilities import AbilityState, GradedAnswer, pack_features
+from tinydancer.abilities import pack_features
 from tinydancer.config import Settings
 from tinydancer.decide import Decision, Decisions, decide
 from tinydancer.decision_cache import CacheStats, DecisionCache, request_key
 from tinydancer.embedding.base import Embedder
-from tinydancer.errors import ArtifactError, InvalidInputError, NotFoundError
+from tinydancer.errors import InvalidInputError, NotFoundError
 from tinydancer.model.conformal import ConformalInterval, conformal_quantile
-from tinydancer.model.quality import KIND as QUALITY_MODEL
-from tinydancer.model.quality import AgentProfile, QualityModel
-from tinydancer.models import open_model
+from tinydancer.model_learning import Learning, begin, go_on, predictor_of
+from tinydancer.needs import ActiveClassifier, capabilities_needed
+from tinydancer.policy.allowance import Allowance
 from tinydancer.prices import agents_from_price_list
-from tinydancer.snapshot import AgentEstimate, Predictor, Snapshot, build_snapshot
-from tinydancer.store.base import DecisionRow, Store, StoreVersion
+from tinydancer.snapshot import Snapshot, build_snapshot
+from tinydancer.spending import Held, Spending
+from tinydancer.store.base import BudgetAlert, DecisionRow, Store, StoreVersion
 from tinydancer.store.opening import open_store
 from tinydancer.types import (
     Agent,
@@ -51,13 +51,6 @@ from tinydancer.validation import FloatVector
 CALIBRATION_ROWS = 1000
 """How many of the latest judged decisions calibrate the conformal interval."""
 COVERAGE = 0.9
-LEARN_AT_ONCE = 2_000
-"""Outcomes read at a time to learn from."""
-KEEP_AFTER = 100
-"""How many outcomes may be learned from before what was learned is written down."""
-TRUSTED_ANSWERS = 10.0
-"""Judged answers after which a model knows an agent half by its answers and half by its capabilities."""
-USUAL_INPUT_TOKENS = 250.0
 EMBED_AT_ONCE = 64
 """Agents embedded in one call when many are registered; remote embedders limit it, and progress is shown by it."""
 
@@ -88,17 +81,7 @@ class _Cache:
     read_at: float
     agents: tuple[Agent, ...]
     snapshot: Snapshot
-    learning: _Learning | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Learning:
-    """The model that decides, and what it learned here: up to which outcome, and up to which that was written down."""
-
-    model: QualityModel
-    state: AbilityState
-    up_to: int
-    kept_up_to: int
+    learning: Learning | None = None
 
 
 class TinyDancer:
@@ -116,6 +99,12 @@ class TinyDancer:
         Returns seconds since 1970.
     seed
         Makes decision ids and the sampling of recorded decisions reproducible; None draws from the system.
+
+    Attributes
+    ----------
+    on_budget_alert
+        Called with a `BudgetAlert` where this object is the first to see that a share of a budget's amount is passed,
+        after the decision is recorded; None does nothing.
 
     Examples
     --------
@@ -152,6 +141,9 @@ class TinyDancer:
         self._cache: _Cache | None = None
         self._own_outcomes = False
         self._decision_cache = DecisionCache(self.settings.decision_cache_entries)
+        self._spending = Spending(store, self._new_id)
+        self._classifier = ActiveClassifier(store, self.space)
+        self.on_budget_alert: Callable[[BudgetAlert], None] | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -374,8 +366,9 @@ class TinyDancer:
             The request's vector in the deployment's space, any length but zero; None embeds the text.
         limits
             Constraints by name (``max_cost=0.01``); what is known of the size of the request: ``input_tokens``,
-            ``cached_input_tokens``, ``output_tokens``; and whose it is: ``key``, ``tags``, ``task``, ``route_name``
-            (see `RequestContext`).
+            ``cached_input_tokens``, ``output_tokens``; whose it is: ``key``, ``tags``, ``task``, ``route_name`` (see
+            `RequestContext`); and ``infer_capabilities=True``, to require what the classifier says the request needs,
+            as far as some agent names it (see `tinydancer.needs.capabilities_needed`).
 
         Raises
         ------
@@ -384,10 +377,23 @@ class TinyDancer:
         """
         objective = objective_of(optimize_for)
         sizes, context = intake.pop_sizes(limits), intake.pop_context(limits)
+        infer = intake.pop_switch(limits, "infer_capabilities")
         allowed = intake.constraints_of(constraints, limits)
         snapshot = self.snapshot()
-        decisions, batch = self._decided(request, embedding, sizes, snapshot, objective, allowed)
-        return self._remember(decisions, batch, None if request is None else (request,), context)[0]
+        texts = None if request is None else (request,)
+        if not snapshot.budgets:
+            decisions, batch = self._decided(request, embedding, sizes, snapshot, objective, allowed, infer=infer)
+            return self._remember(decisions, batch, texts, context)[0]
+
+        def make(allowance: Allowance | None) -> list[Decisions]:
+            nonlocal batch
+            decisions, batch = self._decided(
+                request, embedding, sizes, snapshot, objective, allowed, allowance, infer=infer
+            )
+            return [decisions]
+
+        held = self._spending.within(make, snapshot, context, self._clock())
+        return self._remember(held.parts[0], batch, texts, context, held)[0]
 
     def route_batch(
         self,
@@ -410,8 +416,15 @@ class TinyDancer:
             requests, embeddings, sizes, embedder=self._get_embedder, space=self.space,
             max_chars=self.settings.max_request_chars, surface=self._keeps_features(snapshot),
         )  # fmt: skip
-        decisions = decide(batch, snapshot, now=self._clock(), objective=objective, constraints=allowed)
-        return self._remember(decisions, batch, requests, context)
+        now = self._clock()
+
+        def make(allowance: Allowance | None) -> list[Decisions]:
+            return [
+                decide(batch, snapshot, now=now, objective=objective, constraints=allowed, allowance=allowance)
+            ]  # fmt: skip
+
+        held = self._spending.within(make, snapshot, context, now, exactly=True)
+        return self._remember(held.parts[0], batch, requests, context, held)
 
     def cache_stats(self) -> CacheStats:
         """How often a request's decision, or its embedding, was reused by this object."""
@@ -435,7 +448,7 @@ class TinyDancer:
         if isinstance(decision, Decision):
             name, decision_id = decision.agent_name, decision.decision_id
         else:
-            name, decision_id = self.store.get_decision(decision).agent_name, decision
+            name, decision_id = self._agent_of(decision), decision
         return self._outcome(name, decision_id, {"success": success, **measured})
 
     def update_agent_metrics(
@@ -447,8 +460,10 @@ class TinyDancer:
 
     def record_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Report many outcomes at once: all of them or none."""
-        self.store.insert_outcomes(outcomes)
+        charged = self.store.insert_outcomes(outcomes)
         self._own_outcomes = True
+        if charged:
+            self._tell(self._spending.alerts_due(self._clock()))
 
     def list_decisions(self, limit: int = 100) -> list[DecisionRow]:
         """The latest recorded decisions, the latest first."""
@@ -525,7 +540,9 @@ class TinyDancer:
         estimates = {
             a.name: learn.estimate(a, stats.get(a.name, learn.NO_STATS), default_output_tokens=tokens) for a in agents
         }
-        learning = self._learned(cache if same_agents else None, agents, estimates)
+        # The registry's version, which every change of the models moves, says whether the model is still the one.
+        begun = cache.learning if cache is not None and same_agents else begin(self.store, self.space)
+        learning = None if begun is None else go_on(self.store, begun, agents, estimates)
         snapshot = build_snapshot(
             agents,
             estimates,
@@ -533,67 +550,10 @@ class TinyDancer:
             space=self.space,
             settings=self.settings.decisions,
             interval=self._interval(),
-            predictor=None if learning is None else _predictor(learning, agents, estimates),
+            predictor=None if learning is None else predictor_of(learning, agents, estimates),
+            budgets=cache.snapshot.budgets if cache is not None and same_agents else self.store.list_budgets(),
         )
         return _Cache(version.registry, version.outcomes, now, agents, snapshot, learning)
-
-    def _learned(
-        self, cache: _Cache | None, agents: Sequence[Agent], estimates: Mapping[str, AgentEstimate]
-    ) -> _Learning | None:
-        """The active model with all that the recorded outcomes taught it; None if none is active."""
-        if cache is not None:  # the registry's version, which every change of the models moves, is the same
-            learning = cache.learning
-        else:
-            model = self._active_model()
-            learning = None if model is None else self._begun(model)
-        if learning is None:
-            return None
-        by_name = {agent.name: agent for agent in agents}
-        state, up_to = learning.state.without(by_name), learning.up_to
-        answered = {name: estimates[name].graded_answers for name in state.names}
-        if any(learned > answered[name] for name, learned in state.learned(learning.model).items()):
-            # An agent was removed and another registered under its name: nothing of the old one's is to count.
-            state, up_to = AbilityState(), 0
-        while True:
-            rows = self.store.graded_features(up_to, LEARN_AT_ONCE)
-            if not rows:
-                break
-            answers = [GradedAnswer(r.agent_name, r.quality, r.features) for r in rows if r.agent_name in by_name]
-            before = _without_answers(estimates, by_name, answers)
-            profiles = {name: _profile(by_name[name], estimate) for name, estimate in before.items()}
-            state = state.extended(learning.model, answers, profiles.__getitem__)
-            up_to = rows[-1].outcome_id
-            if len(rows) < LEARN_AT_ONCE:
-                break
-        kept = learning.kept_up_to
-        if up_to - kept >= KEEP_AFTER and self.store.save_ability_state(
-            str(learning.model.sha256), up_to, state.to_bytes()
-        ):
-            kept = up_to
-        return _Learning(learning.model, state, up_to, kept)
-
-    def _active_model(self) -> QualityModel | None:
-        row = self.store.active_model(QUALITY_MODEL)
-        while row is not None:
-            try:
-                return open_model(self.store, row)
-            except NotFoundError:
-                # Somebody removed it after we asked which one decides: ask again.
-                now = self.store.active_model(QUALITY_MODEL)
-                if now == row:
-                    raise
-                row = now
-        return None
-
-    def _begun(self, model: QualityModel) -> _Learning:
-        """A model with what was written down of its learning."""
-        self.space.require(model.space, f"The model {model.name}")
-        stored = self.store.ability_state(str(model.sha256))
-        if stored is not None:
-            # What cannot be read is learned again: the outcomes are all there.
-            with contextlib.suppress(ArtifactError):
-                return _Learning(model, AbilityState.from_bytes(stored[1]), stored[0], stored[0])
-        return _Learning(model, AbilityState(), 0, 0)
 
     def _interval(self) -> ConformalInterval | None:
         residuals = self.store.recent_residuals(CALIBRATION_ROWS)
@@ -606,18 +566,22 @@ class TinyDancer:
 
     def _decided(
         self, request: str | None, embedding: npt.ArrayLike | None, sizes: Mapping[str, float], snapshot: Snapshot,
-        objective: str, constraints: Constraints,
+        objective: str, constraints: Constraints, allowance: Allowance | None = None, *, infer: bool = False,
     ) -> tuple[Decisions, RequestBatch]:  # fmt: skip
         """The decision for one request: the one of a moment ago where nothing has changed since.
 
         Only texts are looked up. A vector is decided in little more time than it takes to look it up and to keep it.
+        Under a budget a decision depends on what is left, and only the text's embedding is taken; so it is where the
+        classifier says what a request needs.
         """
         cache, surface, now = self._decision_cache, self._keeps_features(snapshot), self._clock()
         key = batch = None
         if cache.is_on and isinstance(request, str) and embedding is None:
             key = request_key(request, sizes, surface=surface)
-            if (kept := cache.decided(key, snapshot, objective, constraints, now)) is not None:
-                return kept
+            if allowance is None and not infer:
+                kept = cache.decided(key, snapshot, objective, constraints, now)
+                if kept is not None:
+                    return kept
             batch = cache.embedded(key)
         is_new = batch is None
         if batch is None:
@@ -625,10 +589,20 @@ class TinyDancer:
                 request, embedding, sizes, embedder=self._get_embedder, space=self.space,
                 max_chars=self.settings.max_request_chars, surface=surface,
             )  # fmt: skip
-        decisions = decide(batch, snapshot, now=now, objective=objective, constraints=constraints)
-        if key is not None:
+        if infer:
+            needed = self._capabilities_needed(batch, request, snapshot, constraints)
+            constraints = dataclasses.replace(
+                constraints, required_capabilities=(*constraints.required_capabilities, *needed)
+            )
+        decisions = decide(batch, snapshot, now=now, objective=objective, constraints=constraints, allowance=allowance)
+        if key is not None and allowance is None and not infer:
             cache.keep(key, decisions, batch, is_new=is_new)
         return decisions, batch
+
+    def _capabilities_needed(
+        self, batch: RequestBatch, request: str | None, snapshot: Snapshot, constraints: Constraints
+    ) -> tuple[str, ...]:
+        return capabilities_needed(self._classifier.now(), batch.embeddings[0], snapshot, constraints, text=request)
 
     def _record(self, agent: Agent, stats: Mapping[str, learn.AgentStats]) -> AgentRecord:
         return AgentRecord(agent=agent, performance=learn.performance(agent, stats.get(agent.name, learn.NO_STATS)))
@@ -648,17 +622,23 @@ class TinyDancer:
         return [dataclasses.replace(a, embedding=made[a.name]) if a.name in made else a for a in agents]
 
     def _remember(
-        self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None, context: RequestContext
-    ) -> list[Decision | None]:
-        """Give ids to the decisions that are to be recorded, and record them."""
+        self, decisions: Decisions, batch: RequestBatch, requests: Sequence[str] | None, context: RequestContext,
+        held: Held | None = None, part: int = 0,
+    ) -> list[Decision | None]:  # fmt: skip
+        """Give ids to the decisions that are to be recorded, and record them; of `held` they are this part."""
         made = list(decisions)
+        reserved = None if held is None else held.of(part)
         share = self.settings.recorded_share
         rows = []
         keeps_features = self._keeps_features(decisions.snapshot)
         for i, decision in enumerate(made):
-            if decision is None or (share < 1.0 and self._draw() >= share):
+            if decision is None:
                 continue
-            decision.decision_id = self._new_id(decision.decided_at)
+            decision.decision_id = None if reserved is None else reserved[i]
+            if share < 1.0 and self._draw() >= share:
+                continue
+            if decision.decision_id is None:
+                decision.decision_id = self._new_id(decision.decided_at)
             text = requests[i] if requests is not None and self.settings.record_requests else None
             features = None
             if keeps_features:
@@ -675,8 +655,30 @@ class TinyDancer:
                 )
             )  # fmt: skip
         if rows:
-            self.store.insert_decisions(rows)
+            try:
+                self.store.insert_decisions(rows)
+            except BaseException:
+                if held is not None:
+                    self._spending.cancel(held)
+                raise
+        if held is not None and held.alerts and part == len(held.parts) - 1:
+            self._tell(held.alerts)
         return made
+
+    def _tell(self, alerts: Sequence[BudgetAlert]) -> None:
+        if self.on_budget_alert is not None:
+            for alert in alerts:
+                self.on_budget_alert(alert)
+
+    def _agent_of(self, decision_id: str) -> str:
+        """Whom a decision was made for; a budget may know of one that was not recorded."""
+        try:
+            return self.store.get_decision(decision_id).agent_name
+        except NotFoundError:
+            name = self.store.reserved_agent(decision_id)
+            if name is None:
+                raise
+            return name
 
     def _outcome(self, name: str, decision_id: str | None, values: dict[str, Any]) -> Outcome:
         check.known_keys(values, _MEASURED, "field of an outcome")
@@ -693,47 +695,6 @@ class TinyDancer:
         # The system's randomness, not a generator in this process: after a fork two of those would repeat each other.
         tail = os.urandom(10) if self._random is None else self._random.randbytes(10)
         return f"{int(now * 1000):012x}{tail.hex()}"
-
-
-def _profile(agent: Agent, estimate: AgentEstimate) -> AgentProfile:
-    """What a model is told of an agent that it does not know."""
-    usual = agent.cost.estimate_usd(USUAL_INPUT_TOKENS, estimate.output_tokens)
-    stated = None if agent.quality_score is None and not estimate.graded_answers else estimate.quality
-    return AgentProfile(name=agent.name, stated_quality=stated, usual_cost_usd=usual)
-
-
-def _without_answers(
-    estimates: Mapping[str, AgentEstimate], agents: Mapping[str, Agent], answers: Sequence[GradedAnswer]
-) -> dict[str, AgentEstimate]:
-    """The estimates as they were before these answers, which a model is about to learn from: none is to count twice.
-
-    So a process that sees outcomes one by one and one that reads them all at once come to believe the same.
-    """
-    before = {}
-    for name in {answer.agent_name for answer in answers}:
-        now, own = estimates[name], [answer.quality for answer in answers if answer.agent_name == name]
-        stated = agents[name].quality_score is not None
-        strength = learn.STATED_STRENGTH if stated else learn.UNSTATED_STRENGTH
-        rest = max(0, now.graded_answers - len(own))
-        quality = (now.quality * (strength + now.graded_answers) - sum(own)) / (strength + rest)
-        before[name] = dataclasses.replace(now, quality=min(1.0, max(0.0, quality)), graded_answers=rest)
-    return before
-
-
-def _predictor(learning: _Learning, agents: Sequence[Agent], estimates: Mapping[str, AgentEstimate]) -> Predictor:
-    ordered = sorted(agents, key=lambda a: a.name)  # as in the snapshot
-    beliefs = learning.state.over(learning.model, [_profile(a, estimates[a.name]) for a in ordered])
-    # The weights learned from answers of language models; what a calculator or a person is good at, they cannot know.
-    covered = [a.agent_type == "llm" or learning.model.row(a.name) is not None for a in ordered]
-    columns = (
-        beliefs.mean.astype(np.float32),
-        np.array(covered, dtype=np.bool_),
-        np.where(covered, TRUSTED_ANSWERS / (TRUSTED_ANSWERS + beliefs.outcomes), 1.0),
-    )
-    for column in columns:
-        column.setflags(write=False)
-    abilities, mask, discount = columns
-    return Predictor(model=learning.model, abilities=abilities, covered=mask, discount=discount)
 
 
 _MEASURED = ("success", "quality", "latency_ms", "cost_usd", "input_tokens", "output_tokens", "occurred_at")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tinydancer import validation as check
 from tinydancer.model.conformal import ConformalInterval
 from tinydancer.model.quality import QualityModel, expected
+from tinydancer.policy.budgets import StoredBudget
 from tinydancer.types import Agent, EmbeddingSpace, RequestBatch
 from tinydancer.validation import FloatVector
 
@@ -169,6 +170,8 @@ class Snapshot:
         Conformal interval for quality, or None without calibration data.
     predictor
         Trained weights and what they need to predict each request's quality; None without.
+    budgets
+        Those that are active; what is spent of them is not part of a snapshot.
     """
 
     version: str
@@ -193,6 +196,7 @@ class Snapshot:
     graded_answers: npt.NDArray[np.intp]
     interval: ConformalInterval | None = None
     predictor: Predictor | None = None
+    budgets: tuple[StoredBudget, ...] = ()
     _aligned: bool = field(default=False, repr=False)
 
     def __len__(self) -> int:
@@ -257,6 +261,7 @@ def build_snapshot(
     settings: DecisionSettings,
     interval: ConformalInterval | None = None,
     predictor: Predictor | None = None,
+    budgets: Sequence[StoredBudget] = (),
 ) -> Snapshot:
     """Columns from agents; the order in which they come does not matter.
 
@@ -294,6 +299,7 @@ def build_snapshot(
     return Snapshot(
         version=version, space=space, settings=settings, names=tuple(a.name for a in ordered), agents=ordered,
         vocabulary=vocabulary, interval=interval, predictor=predictor,
+        budgets=tuple(stored for stored in budgets if stored.budget.is_active),
         _aligned=bool(np.array_equal(index, np.arange(count))), **columns,
     )  # fmt: skip
 

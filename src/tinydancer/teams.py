@@ -22,6 +22,7 @@ from tinydancer.decide import Decision, Decisions, decide
 from tinydancer.errors import InvalidInputError, RoutingError
 from tinydancer.planned import PlannedDecision, PlannedDecisions, facts
 from tinydancer.policy import ensembles
+from tinydancer.policy.allowance import Allowance
 from tinydancer.policy.assignment import best_quality
 from tinydancer.policy.copula import CORRELATION, FAMILY_CORRELATION, HIGHEST, Correlations, all_good
 from tinydancer.policy.wording import plural, usd
@@ -214,25 +215,62 @@ def route_multi(
     )  # fmt: skip
     # A cascade rarely reaches its dear agents: what its budget holds for is what all of it is expected to cost.
     each = replace(given, budget_remaining=None) if name == "cascade" else given
-    base = decide(batch, snapshot, now=dancer._clock(), objective="quality", constraints=each)
-    return _team(dancer, base, batch, request, name, count, options, context, budget=given.budget_remaining)
+    now, made = dancer._clock(), None
+
+    def make(allowance: Allowance | None) -> list[Decisions]:
+        nonlocal made
+        base = decide(batch, snapshot, now=now, objective="quality", constraints=each, allowance=allowance)
+        made = _chosen(base, name, count, options, given.budget_remaining)
+        return [made.decisions]
+
+    held = dancer._spending.within(make, snapshot, context, now, exactly=True)
+    assert made is not None
+    rows = np.zeros(len(made.decisions), np.intp)
+    surface = None if batch.surface is None else batch.surface[rows]
+    copies = RequestBatch(
+        batch.embeddings[rows], batch.input_tokens[rows], batch.cached_input_tokens, batch.output_tokens, surface
+    )
+    return made.team(dancer._remember(made.decisions, copies, [request] * len(rows), context, held))
 
 
-def _team(
-    dancer: TinyDancer,
-    base: Decisions,
-    batch: RequestBatch,
-    request: str,
-    strategy: str,
-    count: int,
-    options: _Options,
-    context: RequestContext,
-    *,
-    budget: float | None,
-) -> Team:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """The agents of a team that work on the same request, and what is expected of them."""
+
+    strategy: str
+    role: str
+    decisions: PlannedDecisions
+    reached: tuple[float, ...] | None
+    thresholds: tuple[float | None, ...] | None
+    quality: float
+    cost_usd: float
+    latency_ms: float
+    is_optimal: bool
+
+    def team(self, decisions: Sequence[Decision | None]) -> Team:
+        """With the decisions as they were recorded."""
+        return Team(
+            strategy=self.strategy,
+            members=tuple(
+                Member(
+                    role=self.role, decision=decision, reached=1.0 if self.reached is None else self.reached[i],
+                    escalate_below=None if self.thresholds is None else self.thresholds[i],
+                )
+                for i, decision in enumerate(decisions)
+                if decision is not None
+            ),
+            expected_quality=self.quality, estimated_cost=None if math.isnan(self.cost_usd) else self.cost_usd,
+            estimated_latency_ms=None if math.isnan(self.latency_ms) else self.latency_ms, is_optimal=self.is_optimal,
+        )  # fmt: skip
+
+
+def _chosen(base: Decisions, strategy: str, count: int, options: _Options, budget: float | None) -> _Chosen:
     snapshot = base.snapshot
     expected = base.expectations()
     usable = expected.allowed[0]
+    cap = math.inf if base.allowance is None else base.allowance.cap_usd(expected.allowed, expected.cost_usd)
+    if strategy != "cascade" and cap < math.inf:
+        budget = cap if budget is None else min(budget, cap)
     if budget is not None or strategy == "cascade":
         usable = usable & np.isfinite(expected.cost_usd[0])  # what is not known cannot be accounted for
     agents = np.flatnonzero(usable)
@@ -248,10 +286,14 @@ def _team(
     reached: tuple[float, ...] | None = None
     thresholds: tuple[float | None, ...] | None = None
     if strategy == "cascade":
-        chain = ensembles.cascade(
-            quality, cost_usd, count, target=options.quality_target, budget_usd=budget,
-            correlation=options.correlation, self_knowledge=options.self_knowledge,
-        )  # fmt: skip
+        # All that it may come to ask is reserved, so all of it has to fit, however rarely it is asked.
+        for most in range(count, 0, -1):
+            chain = ensembles.cascade(
+                quality, cost_usd, most, target=options.quality_target, budget_usd=budget,
+                correlation=options.correlation, self_knowledge=options.self_knowledge,
+            )  # fmt: skip
+            if float(cost_usd[list(chain.members)].sum()) <= cap:
+                break
         members, total, cost = chain.members, chain.quality, chain.cost_usd
         reached, optimal = chain.reached, False
         thresholds = (*chain.thresholds[:-1], None)
@@ -288,25 +330,11 @@ def _team(
 
     rows = np.zeros(size, np.intp)
     decisions = PlannedDecisions(base, rows, columns, plan=strategy, scores=scores, reason=reason)
-    surface = None if batch.surface is None else batch.surface[rows]
-    copies = RequestBatch(
-        batch.embeddings[rows], batch.input_tokens[rows], batch.cached_input_tokens, batch.output_tokens, surface
-    )
-    made = dancer._remember(decisions, copies, [request] * size, context)
     latency = snapshot.latency_ms[columns]
     time = float(latency.max()) if reached is None else float(latency @ np.array(reached))
-    return Team(
-        strategy=strategy,
-        members=tuple(
-            Member(
-                role=roles[strategy], decision=decision, reached=1.0 if reached is None else reached[i],
-                escalate_below=None if thresholds is None else thresholds[i],
-            )
-            for i, decision in enumerate(made)
-            if decision is not None
-        ),
-        expected_quality=total, estimated_cost=None if math.isnan(cost) else cost,
-        estimated_latency_ms=None if math.isnan(time) else time, is_optimal=optimal,
+    return _Chosen(
+        strategy=strategy, role=roles[strategy], decisions=decisions, reached=reached, thresholds=thresholds,
+        quality=total, cost_usd=cost, latency_ms=time, is_optimal=optimal,
     )  # fmt: skip
 
 
@@ -373,53 +401,27 @@ def _pipeline(
 ) -> Team:  # fmt: skip
     check.request_text(request, max_chars=dancer.settings.max_request_chars)
     steps = _steps(request, count, options.stages)
-    objective = objective_of(options.optimize_for)
-    parts: list[tuple[Decisions, RequestBatch]] = []
-    for number, step in enumerate(steps, start=1):
-        batch = intake.one_request(
+    batches = [
+        intake.one_request(
             step.text, None, sizes, embedder=dancer._get_embedder, space=dancer.space,
             max_chars=dancer.settings.max_request_chars, surface=dancer._keeps_features(snapshot),
-        )  # fmt: skip
-        needs = tuple(dict.fromkeys((*given.required_capabilities, *step.required)))
-        try:
-            made = decide(
-                batch, snapshot, now=dancer._clock(), objective=objective,
-                constraints=replace(given, required_capabilities=needs),
-            )  # fmt: skip
-        except RoutingError as error:
-            error.args = (f"Stage number {number} ({step.role}): {error.message}",)
-            error.message = str(error.args[0])
-            raise
-        parts.append((made, batch))
-    chosen = np.array([int(made.chosen[0]) for made, _ in parts])
-    tables = [made.expectations() for made, _ in parts]
-    budget = given.budget_remaining
-    costs = [float(table.cost_usd[0, j]) for table, j in zip(tables, chosen, strict=True)]
-    optimal = True
-    if budget is not None and sum(costs) > budget * (1.0 + 1e-9):
-        found = best_quality(
-            np.concatenate([table.quality for table in tables]), np.concatenate([table.cost_usd for table in tables]),
-            np.concatenate([table.allowed for table in tables]), budget_usd=budget,
-        )  # fmt: skip
-        chosen, optimal = found.chosen, found.gap == 0.0
-        whole = (
-            f"The stages' own best cost {usd(sum(costs))} together, more than budget_remaining ({usd(budget)}); these "
-            "have the highest sum of expected qualities that it pays for."
         )
-        parts = [
-            (
-                PlannedDecisions(
-                    made, np.zeros(1, np.intp), np.array([j]), plan="pipeline", scores=-table.quality,
-                    reason=lambda decision: f"{facts(decision)}. {whole}",
-                ),
-                batch,
-            )
-            for (made, batch), table, j in zip(parts, tables, chosen.tolist(), strict=True)
-        ]  # fmt: skip
-        costs = [float(table.cost_usd[0, j]) for table, j in zip(tables, chosen, strict=True)]
+        for step in steps
+    ]  # fmt: skip
+    now, parts, optimal = dancer._clock(), list[Decisions](), True
+
+    def make(allowance: Allowance | None) -> list[Decisions]:
+        nonlocal parts, optimal
+        parts, optimal = _staged(snapshot, steps, batches, given, objective_of(options.optimize_for), now, allowance)
+        return parts
+
+    held = dancer._spending.within(make, snapshot, context, now, exactly=True)
+    chosen = np.array([int(part.chosen[0]) for part in parts])
+    tables = [part.expectations() for part in parts]
+    costs = [float(table.cost_usd[0, j]) for table, j in zip(tables, chosen, strict=True)]
     members = []
-    for (made, batch), step in zip(parts, steps, strict=True):
-        (decision,) = dancer._remember(made, batch, [step.text], context)
+    for number, (part, batch, step) in enumerate(zip(parts, batches, steps, strict=True)):
+        (decision,) = dancer._remember(part, batch, [step.text], context, held, number)
         assert decision is not None
         members.append(Member(role=step.role, decision=decision))
     latency = float(snapshot.latency_ms[chosen].sum())
@@ -432,3 +434,59 @@ def _pipeline(
         estimated_cost=None if math.isnan(cost) else cost,
         estimated_latency_ms=None if math.isnan(latency) else latency, is_optimal=optimal,
     )  # fmt: skip
+
+
+def _staged(
+    snapshot: Snapshot, steps: Sequence[_Step], batches: Sequence[RequestBatch], given: Constraints, objective: str,
+    now: float, allowance: Allowance | None,
+) -> tuple[list[Decisions], bool]:  # fmt: skip
+    """The stages' decisions, which together keep to `budget_remaining` and the budgets; whether none are better."""
+    parts: list[Decisions] = []
+    for number, (step, batch) in enumerate(zip(steps, batches, strict=True), start=1):
+        needs = tuple(dict.fromkeys((*given.required_capabilities, *step.required)))
+        try:
+            made = decide(
+                batch, snapshot, now=now, objective=objective, allowance=allowance,
+                constraints=replace(given, required_capabilities=needs),
+            )  # fmt: skip
+        except RoutingError as error:
+            error.args = (f"Stage number {number} ({step.role}): {error.message}",)
+            error.message = str(error.args[0])
+            raise
+        parts.append(made)
+    tables = [made.expectations() for made in parts]
+    quality, cost_usd, allowed = (
+        np.concatenate([getattr(table, name) for table in tables]) for name in ("quality", "cost_usd", "allowed")
+    )
+    chosen = np.array([int(made.chosen[0]) for made in parts])
+    total = float(cost_usd[np.arange(len(parts)), chosen].sum())
+    budget, what = given.budget_remaining, "budget_remaining"
+    if allowance is not None and (cap := allowance.cap_usd(allowed, cost_usd)) < (
+        math.inf if budget is None else budget
+    ):
+        budget, what = cap, "what the budgets have left"
+    if budget is None or total <= budget * (1.0 + 1e-9):
+        found = None
+    else:
+        found = best_quality(quality, cost_usd, allowed, budget_usd=budget)
+        chosen = found.chosen
+    if allowance is not None and (passed := allowance.passed(chosen, cost_usd)):
+        name, left = passed[0].stored.budget.name, passed[0].left_usd
+        raise RoutingError(
+            f"The stages take more together than the budget {name!r} has left ({usd(left)}).",
+            hint="Raise it, or ask for fewer stages.",
+        )
+    if found is None or budget is None:
+        return parts, True
+    whole = (
+        f"The stages' own best cost {usd(total)} together, more than {what} ({usd(budget)}); these have the highest "
+        "sum of expected qualities that it pays for."
+    )
+    planned: list[Decisions] = [
+        PlannedDecisions(
+            made, np.zeros(1, np.intp), np.array([j]), plan="pipeline", scores=-table.quality,
+            reason=lambda decision: f"{facts(decision)}. {whole}",
+        )
+        for made, table, j in zip(parts, tables, found.chosen.tolist(), strict=True)
+    ]  # fmt: skip
+    return planned, found.gap == 0.0

@@ -63,6 +63,13 @@ def route(
             help="A capability the agent must name; may be repeated.",
         ),
     ] = None,
+    infer_capabilities: Annotated[
+        bool,
+        typer.Option(
+            "--infer-capabilities", rich_help_panel=_LIMITS,
+            help="Require what the classifier says the request needs, as far as an agent names it.",
+        ),
+    ] = False,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -140,6 +147,10 @@ def route(
         "key": key, "tags": tag or None, "task": task, "route_name": route_name,
     }  # fmt: skip
     limits = {key: value for key, value in given.items() if value is not None}
+    if infer_capabilities:
+        if batch:
+            raise InvalidInputError("Both --batch and --infer-capabilities are given; expected one of them.")
+        limits["infer_capabilities"] = True
     if explain and batch:
         raise InvalidInputError("Both --batch and --explain are given; expected one of them.")
     source = request_source(text, file)

@@ -7,6 +7,7 @@ All constraints hold together: an agent that fails one is out.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -52,12 +53,22 @@ def feasible(candidates: Mask, constraints: Constraints, *, cost_usd: Array, lat
 
 
 def exclusion_reasons(
-    snapshot: Snapshot, constraints: Constraints, *, cost_usd: Array, quality: Array
+    snapshot: Snapshot,
+    constraints: Constraints,
+    *,
+    cost_usd: Array,
+    quality: Array,
+    budgets: Mapping[int, str] | None = None,
 ) -> dict[str, str]:
-    """For one request, why each agent that is out is out, in order of name; ``cost_usd`` and ``quality`` are [N]."""
+    """For one request, why each agent that is out is out, in order of name; ``cost_usd`` and ``quality`` are [N].
+
+    `budgets` holds, by position, why agents that satisfy the constraints are out; see `Allowance.reasons`.
+    """
     reasons: dict[str, str] = {}
     for i, agent in enumerate(snapshot.agents):
         reason = _reason(snapshot, constraints, i, float(cost_usd[i]), float(quality[i]))
+        if budgets and not reason:
+            reason = budgets.get(i, "")
         if reason:
             reasons[agent.name] = reason
     return reasons
