@@ -79,13 +79,71 @@ WITH taken AS (
     WHERE bucket IS NOT NULL
     GROUP BY agent_id, measure, bucket
     ON CONFLICT (tenant, agent_id, measure, bucket) DO UPDATE SET count = h.count + excluded.count
+), facts AS (
+    SELECT f.*
+    FROM taken AS t
+    CROSS JOIN LATERAL (SELECT i.*
+                        FROM tiny_dancer.traffic_facts AS i
+                        WHERE i.tenant = $1::text AND i.outcome_id = t.outcome_id
+                        OFFSET 0) AS f
+), passed AS (
+    SELECT kind, hour, agent_id, value, latency_bucket AS bucket, count(*) AS requests,
+           count(*) FILTER (WHERE success) AS successes, count(quality) AS quality_count, sum(quality) AS quality_sum,
+           sum(quality_square) AS quality_squares, count(expected_quality) AS expected_count,
+           sum(expected_quality) AS expected_sum, sum(latency_ms) AS latency_sum_ms, count(cost_usd) AS cost_count,
+           sum(cost_usd) AS cost_sum_usd, sum(cost_square) AS cost_squares, count(estimated_usd) AS estimated_count,
+           sum(estimated_usd) AS estimated_sum_usd, count(input_tokens) AS input_count, sum(input_tokens) AS input_sum,
+           sum(input_square) AS input_squares, count(output_tokens) AS output_count,
+           sum(output_tokens) AS output_sum, sum(output_square) AS output_squares
+    FROM facts
+    GROUP BY kind, hour, agent_id, value, latency_bucket
+), carried AS (
+    INSERT INTO tiny_dancer.traffic AS t (
+        tenant, kind, hour, agent_id, value, requests, successes, quality_count, quality_sum, quality_squares,
+        expected_count, expected_sum, latency_count, latency_sum_ms, cost_count, cost_sum_usd, cost_squares,
+        estimated_count, estimated_sum_usd, input_count, input_sum, input_squares, output_count, output_sum,
+        output_squares, latency_buckets, latency_numbers)
+    SELECT $1::text, kind, hour, agent_id, value, sum(requests), sum(successes), sum(quality_count),
+           coalesce(sum(quality_sum), 0), coalesce(sum(quality_squares), 0), sum(expected_count),
+           coalesce(sum(expected_sum), 0), coalesce(sum(requests) FILTER (WHERE bucket IS NOT NULL), 0),
+           coalesce(sum(latency_sum_ms), 0), sum(cost_count), coalesce(sum(cost_sum_usd), 0),
+           coalesce(sum(cost_squares), 0), sum(estimated_count), coalesce(sum(estimated_sum_usd), 0),
+           sum(input_count), coalesce(sum(input_sum), 0), coalesce(sum(input_squares), 0), sum(output_count),
+           coalesce(sum(output_sum), 0), coalesce(sum(output_squares), 0),
+           coalesce(array_agg(bucket ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{}'),
+           coalesce(array_agg(requests ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{}')
+    FROM passed
+    GROUP BY kind, hour, agent_id, value
+    ON CONFLICT (tenant, kind, hour, agent_id, value) DO UPDATE
+    SET requests = t.requests + excluded.requests, successes = t.successes + excluded.successes,
+        quality_count = t.quality_count + excluded.quality_count, quality_sum = t.quality_sum + excluded.quality_sum,
+        quality_squares = t.quality_squares + excluded.quality_squares,
+        expected_count = t.expected_count + excluded.expected_count,
+        expected_sum = t.expected_sum + excluded.expected_sum,
+        latency_count = t.latency_count + excluded.latency_count,
+        latency_sum_ms = t.latency_sum_ms + excluded.latency_sum_ms, cost_count = t.cost_count + excluded.cost_count,
+        cost_sum_usd = t.cost_sum_usd + excluded.cost_sum_usd, cost_squares = t.cost_squares + excluded.cost_squares,
+        estimated_count = t.estimated_count + excluded.estimated_count,
+        estimated_sum_usd = t.estimated_sum_usd + excluded.estimated_sum_usd,
+        input_count = t.input_count + excluded.input_count, input_sum = t.input_sum + excluded.input_sum,
+        input_squares = t.input_squares + excluded.input_squares,
+        output_count = t.output_count + excluded.output_count, output_sum = t.output_sum + excluded.output_sum,
+        output_squares = t.output_squares + excluded.output_squares,
+        (latency_buckets, latency_numbers) = (
+            SELECT coalesce(array_agg(m.bucket ORDER BY m.bucket), '{}'),
+                   coalesce(array_agg(m.number ORDER BY m.bucket), '{}')
+            FROM (SELECT u.bucket, sum(u.number)::bigint AS number
+                  FROM unnest(t.latency_buckets || excluded.latency_buckets,
+                              t.latency_numbers || excluded.latency_numbers) AS u (bucket, number)
+                  GROUP BY u.bucket) AS m)
 ), marked AS (
-    INSERT INTO tiny_dancer.rolled_up AS r (tenant, outcomes, fingerprint)
-    SELECT $1::text, count(*), coalesce(sum(pg_catalog.hashint8(outcome_id)::bigint), 0)
+    INSERT INTO tiny_dancer.rolled_up AS r (tenant, outcomes, fingerprint, in_traffic)
+    SELECT $1::text, count(*), coalesce(sum(pg_catalog.hashint8(outcome_id)::bigint), 0), count(*)
     FROM taken
     HAVING count(*) > 0
     ON CONFLICT (tenant) DO UPDATE
-    SET outcomes = r.outcomes + excluded.outcomes, fingerprint = r.fingerprint + excluded.fingerprint
+    SET outcomes = r.outcomes + excluded.outcomes, fingerprint = r.fingerprint + excluded.fingerprint,
+        in_traffic = r.in_traffic + excluded.in_traffic
 )
 SELECT count(*) AS outcomes FROM taken
         INTO moved;

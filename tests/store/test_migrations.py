@@ -14,9 +14,9 @@ from tinydancer.store.migrations import MIGRATIONS_FOLDER, load_migrations, migr
 from tinydancer.store.sqlite import SqliteStore
 
 TABLES = {
-    "abilities", "agent_histograms", "agent_stats", "agents", "breakers", "budgets", "candidate_routings", "candidates",
-    "decisions", "experiments", "meta", "models", "outcomes", "route_limits", "route_utterances", "routes",
-    "schema_migrations", "tenants",
+    "abilities", "agent_histograms", "agent_stats", "agents", "breakers", "budget_alerts", "budget_periods",
+    "budget_reservations", "budgets", "candidate_routings", "candidates", "decisions", "experiments", "meta", "models",
+    "outcomes", "route_limits", "route_utterances", "routes", "schema_migrations", "tenants",
 }  # fmt: skip
 ADD_AGENT = "INSERT INTO agents VALUES (1, 't', 'a', 'llm', '[]', '{}', 1, 1, 1, 1, '{}', NULL, 1, 1, NULL)"
 SECOND = """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.store.budget_suite import BudgetSuite, BudgetTenantSuite
 from tests.store.model_suite import ModelSuite, ModelTenantSuite
 from tests.store.route_suite import RouteSuite, RouteTenantSuite
 from tests.store.suite import StoreSuite, TenantSuite
+from tests.store.traffic_suite import TrafficSuite, TrafficTenantSuite
 from tinydancer.store.sqlite import SqliteStore
 
 
@@ -28,13 +30,24 @@ def file_opener(tmp_path):
         store.close()
 
 
-class TestSqliteFile(StoreSuite, TenantSuite, ModelSuite, ModelTenantSuite, RouteSuite, RouteTenantSuite):
+class TestSqliteFile(
+    StoreSuite,
+    TenantSuite,
+    ModelSuite,
+    ModelTenantSuite,
+    RouteSuite,
+    RouteTenantSuite,
+    BudgetSuite,
+    BudgetTenantSuite,
+    TrafficSuite,
+    TrafficTenantSuite,
+):
     @pytest.fixture
     def open_store(self, file_opener):
         return file_opener
 
 
-class TestSqliteMemory(StoreSuite, ModelSuite, RouteSuite):
+class TestSqliteMemory(StoreSuite, ModelSuite, RouteSuite, BudgetSuite, TrafficSuite):
     @pytest.fixture
     def open_store(self):
         open_store, opened = opener(":memory:")

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from tinydancer.errors import StoreError
-from tinydancer.store import candidates, migrations, sqlite, sqlite_models, sqlite_routes
+from tinydancer.store import (
+    candidates,
+    migrations,
+    sqlite,
+    sqlite_budgets,
+    sqlite_models,
+    sqlite_routes,
+    sqlite_traffic,
+)
 from tinydancer.store.queries import SQL_FOLDER, load_queries
 from tinydancer.store.sqlite import SqliteStore
 
@@ -19,6 +27,8 @@ ON_THE_WAY_OF_A_REQUEST = [
     "insert_decision", "insert_outcome", "tail", "rolled_up_stats", "rolled_up_histograms", "recent_residuals",
     "decision_totals", "query_candidates", "get_candidate", "routing_statistics",
     "active_model", "graded_features", "ability_state", "save_ability_state",
+    "has_budgets", "budget_revision", "budget_use", "charge", "insert_reservation", "take_reservations", "has_due",
+    "take_due", "decision_context", "reserved_agent", "traffic", "traffic_latencies",
 ]  # fmt: skip
 
 
@@ -32,7 +42,7 @@ def store(tmp_path):
 def test_every_statement_is_valid_and_used(store, file):
     modules = "".join(
         Path(str(module.__file__)).read_text(encoding="utf-8")
-        for module in (sqlite, sqlite_models, sqlite_routes, candidates, migrations)
+        for module in (sqlite, sqlite_budgets, sqlite_models, sqlite_routes, sqlite_traffic, candidates, migrations)
     )
     queries = load_queries(file)
     assert queries
@@ -45,7 +55,7 @@ def test_every_statement_is_valid_and_used(store, file):
 
 @pytest.mark.parametrize("name", ON_THE_WAY_OF_A_REQUEST)
 def test_no_statement_reads_a_whole_table_that_grows(store, name):
-    statement = {**sqlite._Q, **sqlite_models._Q, **candidates._Q}[name]
+    statement = {**sqlite._Q, **sqlite_models._Q, **sqlite_budgets._Q, **sqlite_traffic._Q, **candidates._Q}[name]
     parameters = len(set(re.findall(r"\?(\d+)", statement)))
     plan = [row[3] for row in store._database.fetch(f"EXPLAIN QUERY PLAN {statement}", (None,) * parameters)]
     assert [step for step in plan if re.match(r"SCAN (?!t\b|CONSTANT)", step)] == []

@@ -6,37 +6,20 @@ In: an `Evaluation` and its plots. Out: HTML with the pictures inside, in the co
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from tinydancer.evaluation.plots import MISSING
 from tinydancer.evaluation.results import Evaluation, Way
 from tinydancer.evaluation.wording import COLUMNS, LABELS, MEANINGS, figure, with_band
+from tinydancer.pages import document, scrolled_table
 
 __all__ = ["page"]
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #22252b; --faint: #6d7280; --line: #dedbd2; --card: #ffffff;
-  --mark: #2b6cb0; --soft: #c9d8ea; --warn: #b3402e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16181d; --ink: #e6e4df; --faint: #9aa0ad; --line: #31353e;
-  --card: #1e2128; --mark: #7fb2ec; --soft: #2f435c; --warn: #f08a75; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 68rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
-p, li { max-width: 46rem; } p { margin: .5rem 0; }
-.faint { color: var(--faint); } .small { font-size: .85rem; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; background: var(--card); }
-table { border-collapse: collapse; width: 100%; font-size: .86rem; }
-th, td { padding: .4rem .7rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--faint); font-weight: 600; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.number .band { display: block; color: var(--faint); font-size: .75rem; }
-td.name { white-space: nowrap; }
+li { max-width: 46rem; }
 tr.model td { background: color-mix(in srgb, var(--soft) 40%, transparent); font-weight: 600; }
-tr.single td { color: var(--faint); }
-ul.warnings { border-left: 3px solid var(--warn); margin: 1rem 0; padding: .25rem 0 .25rem 1.75rem; }
+ul.warnings { border-left: 3px solid var(--bad); margin: 1rem 0; padding: .25rem 0 .25rem 1.75rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.25rem; max-width: 56rem; font-size: .9rem; }
 dt { font-weight: 600; } dd { margin: 0; color: var(--faint); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem; background: #ffffff; padding: .8rem; }
@@ -57,15 +40,7 @@ def page(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> str:
     """The whole page; `pictures` as `tinydancer.evaluation.plots.draw` gives them."""
     who = evaluation.model_name or "the baselines"
     plots = "".join(_figure(name, png) for name, png in pictures.items()) or f"<p>{escape(MISSING)}</p>"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Tiny Dancer: evaluation of {escape(who)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
+    body = f"""
 <h1>{escape(who[0].upper() + who[1:])} on {evaluation.requests:,} requests, {len(evaluation.agents)} agents</h1>
 {_summary(evaluation)}
 {_warnings(evaluation.warnings)}
@@ -82,9 +57,8 @@ requests (seed {evaluation.seed}). Baselines were trained
 
 <h2>What they mean</h2>
 {_meanings(evaluation)}
-</body>
-</html>
 """
+    return document(f"Tiny Dancer: evaluation of {who}", body, STYLE)
 
 
 def _summary(evaluation: Evaluation) -> str:
@@ -125,7 +99,7 @@ def _table(evaluation: Evaluation) -> str:
     columns = _columns(evaluation)
     head = "".join(f'<th class="number">{escape(LABELS[name])}</th>' for name in columns)
     rows = (_row(way, columns) for way in evaluation.ways)
-    return _scrolled(f"<th></th>{head}", rows)
+    return scrolled_table(f"<th></th>{head}", rows)
 
 
 def _row(way: Way, columns: Sequence[str]) -> str:
@@ -154,12 +128,7 @@ def _ahead(evaluation: Evaluation) -> str:
             else:
                 cells.append('<td class="number">–</td>')
         rows.append(f'<tr><td class="name">{escape(way.name)}</td>{"".join(cells)}</tr>')
-    return f"<h2>The model minus each baseline</h2>{_scrolled(f'<th></th>{head}', rows)}"
-
-
-def _scrolled(head: str, rows: Iterable[str]) -> str:
-    body = "".join(rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"<h2>The model minus each baseline</h2>{scrolled_table(f'<th></th>{head}', rows)}"
 
 
 def _figure(name: str, png: bytes) -> str:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tinydancer.learn import AgentStats
+from tinydancer.policy.allowance import Claim
+from tinydancer.policy.analytics import Traffic
+from tinydancer.policy.budgets import Budget, StoredBudget
 from tinydancer.policy.route_rules import RateLimit, Route, Utterance
 from tinydancer.types import NO_CONTEXT, Agent, EmbeddingSpace, Outcome, RequestContext
 
@@ -141,6 +144,72 @@ class RoutingTotals:
     decisions_by_objective: Mapping[str, int]
 
 
+class BudgetUse(NamedTuple):
+    """What is used of one period of a budget.
+
+    Attributes
+    ----------
+    period
+        Its key; see `Period`.
+    alerted
+        The highest share of the amount that was told, 0 before the first.
+    """
+
+    budget_id: int
+    period: int
+    spent_usd: float
+    reserved_usd: float
+    alerted: float
+
+    @property
+    def used_usd(self) -> float:
+        """Spent and reserved."""
+        return self.spent_usd + self.reserved_usd
+
+
+class Reservation(NamedTuple):
+    """What one decision is expected to cost one budget; `release_at` is when it is given back, None for never."""
+
+    decision_id: str
+    agent_name: str
+    budget_id: int
+    period: int
+    amount_usd: float
+    release_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """What came of asking for money.
+
+    Attributes
+    ----------
+    granted
+        Whether it was reserved, or fits where this session may not write.
+    uses
+        What was used before, as of now, of every budget that was asked; one that was changed or removed since it was
+        read is missing.
+    kept
+        Whether anything was written.
+    """
+
+    granted: bool
+    uses: tuple[BudgetUse, ...]
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetAlert:
+    """A share of a budget's amount that was passed in a period, which `period` begins, in seconds since 1970."""
+
+    budget: str
+    period: int
+    share: float
+    used_usd: float
+    amount_usd: float
+    raised_at: float
+
+
 @runtime_checkable
 class Store(Protocol):
     """Where state rests. Opening one for a space other than the stored one raises `SpaceMismatchError`."""
@@ -213,8 +282,13 @@ class Store(Protocol):
         """The latest first."""
         ...
 
-    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Appends; raises `NotFoundError` if an agent is not registered. Never waits for a statistic."""
+    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> bool:
+        """Appends and settles with the budgets; whether one was charged. `NotFoundError` for an unregistered agent.
+
+        Never waits for a statistic. What a decision reserved is given back and what it cost is spent instead: its
+        estimate where the cost of a success is unknown. A cost without a reservation is charged to the budgets that it
+        falls under, in the period in which it occurred.
+        """
         ...
 
     def recent_residuals(self, limit: int) -> list[float]:
@@ -223,6 +297,22 @@ class Store(Protocol):
 
     def routing_totals(self) -> RoutingTotals:
         """Counts over everything recorded."""
+        ...
+
+    def traffic(self, kind: str, histograms: str, begin: float, starts: Sequence[float]) -> Traffic:
+        """The outcomes since an instant, added up, as of one instant; exact.
+
+        Parameters
+        ----------
+        kind
+            What a value is: ``objective``, ``route`` or ``task``; empty for outcomes without one.
+        histograms
+            What latencies are counted by: ``agent``, ``value`` or ``period``; values are told apart with ``value``.
+        begin
+            Seconds since 1970. There is no end: outcomes whose clock was ahead count, too.
+        starts
+            The beginnings of periods, ascending. An outcome belongs to the period in which its hour (of UTC) begins.
+        """
         ...
 
     # Models. A kind has one that is active: a stored one, or the shipped one, or none. Every change to them moves the
@@ -316,6 +406,66 @@ class Store(Protocol):
 
     def take_route_token(self, name: str, limit: RateLimit, now: float, *, keep: bool = True) -> bool:
         """Asks a route's rate limit for one request, across all processes; without `keep` it is only looked at."""
+        ...
+
+    # Budgets. Every change to them moves the registry's version; what is spent does not.
+    def insert_budget(self, budget: Budget) -> None:
+        """Keeps a new budget.
+
+        Raises `AlreadyExistsError` for a name that is taken, or differs from another in capitals only, and
+        `NotFoundError` for an agent that is not registered.
+        """
+        ...
+
+    def update_budget(self, budget: Budget) -> None:
+        """Overwrites the budget of that name; raises `NotFoundError`. What was spent and reserved stays."""
+        ...
+
+    def delete_budget(self, name: str) -> None:
+        """Removes a budget with its accounts and reservations; raises `NotFoundError`. Its alerts stay."""
+        ...
+
+    def get_budget(self, name: str) -> StoredBudget:
+        """Raises `NotFoundError` with the nearest name as a hint."""
+        ...
+
+    def list_budgets(self) -> list[StoredBudget]:
+        """All, active or not, in order of name."""
+        ...
+
+    def budget_uses(
+        self, periods: Sequence[tuple[int, int]], *, release: Sequence[int] = (), now: float = 0.0
+    ) -> list[BudgetUse]:
+        """What is used of budgets, given by id and period; of those without a request there is none.
+
+        Of the budgets in `release`, reservations whose time is up by `now` are given back first, where this session may
+        write.
+        """
+        ...
+
+    def reserve(self, claims: Sequence[Claim], reservations: Sequence[Reservation], now: float) -> Reserved:
+        """Reserves of several budgets, of all or of none, if each has at most so much used as its claim says.
+
+        In a transaction or a file that cannot be written, and for a role that may only read, it is only looked at.
+        """
+        ...
+
+    def cancel_reservations(self, decision_ids: Sequence[str]) -> None:
+        """Gives back what decisions reserved."""
+        ...
+
+    def reserved_agent(self, decision_id: str) -> str | None:
+        """The agent that a decision under a budget was made for, until its outcome is reported; None if unknown."""
+        ...
+
+    def raise_alerts(
+        self, stored: StoredBudget, period: int, shares: Sequence[float], used_usd: float, now: float
+    ) -> list[float]:
+        """Keeps alerts and tells whoever listens to the store; those that nobody told before."""
+        ...
+
+    def budget_alerts(self, since: float) -> list[BudgetAlert]:
+        """Alerts since an instant, the latest first."""
         ...
 
     def close(self) -> None:

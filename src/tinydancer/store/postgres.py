@@ -21,6 +21,7 @@ from tinydancer import validation as check
 from tinydancer.errors import AlreadyExistsError, NotFoundError, StoreError
 from tinydancer.learn import AgentStats
 from tinydancer.store.base import DecisionRow, RoutingTotals, StoreVersion
+from tinydancer.store.pg_budgets import PostgresBudgets
 from tinydancer.store.pg_connection import Connection, PsycopgConnection, Run
 from tinydancer.store.pg_failures import NOT_NULL_VIOLATION, UNIQUE_VIOLATION, DatabaseFailure, store_error
 from tinydancer.store.pg_models import PostgresModels
@@ -36,12 +37,13 @@ from tinydancer.store.pg_rows import (
     outcome_row,
     stats_of_row,
 )
+from tinydancer.store.pg_traffic import PostgresTraffic
 from tinydancer.types import DEFAULT_TENANT, MINILM_SPACE, Agent, EmbeddingSpace, Outcome
 
 _FINGERPRINT_BITS = 32
 
 
-class PostgresStore(PostgresModels, PostgresRoutes):
+class PostgresStore(PostgresModels, PostgresRoutes, PostgresBudgets, PostgresTraffic):
     """A store in one PostgreSQL database, for any number of threads, processes and machines at once.
 
     Parameters
@@ -270,19 +272,32 @@ class PostgresStore(PostgresModels, PostgresRoutes):
         limit = check.count(limit, "limit")
         return [decision_of(row) for row in self._fetch("list_decisions", self._tenant, limit)]
 
-    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Appends outcomes, all or none; `NotFoundError` if an agent is not registered. Waits for nobody."""
+    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> bool:
+        """Appends outcomes, all or none; whether a budget was charged. `NotFoundError` if an agent is not registered.
+
+        Waits for nobody, except for sessions that spend of the same budgets, with which it settles in the same
+        transaction.
+        """
         if not outcomes:
-            return
+            return False
         columns = columns_of([outcome_row(outcome) for outcome in outcomes])
+
+        def append_and_settle(run: Run) -> tuple[bool, bool]:
+            due = run(QUERIES["insert_outcomes"], (self._tenant, *columns, True))[0][0]
+            return due, self._settle(run, outcomes)
+
         try:
-            due = self._connection.write(QUERIES["insert_outcomes"], (self._tenant, *columns))[0][0]
+            charged, due = False, None
+            if not self._has_budgets:
+                due = self._connection.write(QUERIES["insert_outcomes"], (self._tenant, *columns, False))[0][0]
+            if due is None:  # there are budgets, and nothing was appended
+                due, charged = self._connection.together(append_and_settle)
         except DatabaseFailure as caught:
             failure = caught
         else:
             if due:
                 self._roll_up_meanwhile()
-            return
+            return charged
         if failure.sqlstate == NOT_NULL_VIOLATION and failure.column == "agent_id":
             names = self._names()
             wrong = (o.agent_name for o in outcomes if o.agent_name not in names)

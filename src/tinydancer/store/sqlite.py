@@ -26,8 +26,10 @@ from tinydancer.store.failures import corrupt_error
 from tinydancer.store.migrations import open_database, read_space
 from tinydancer.store.queries import load_queries
 from tinydancer.store.rows import agent_of, agent_row, decision_of, decision_row, outcome_row
+from tinydancer.store.sqlite_budgets import SqliteBudgets
 from tinydancer.store.sqlite_models import SqliteModels
 from tinydancer.store.sqlite_routes import SqliteRoutes
+from tinydancer.store.sqlite_traffic import SqliteTraffic
 from tinydancer.store.statistics import RunningStats, add_row
 from tinydancer.types import DEFAULT_TENANT, MINILM_SPACE, Agent, EmbeddingSpace, Outcome
 
@@ -41,7 +43,7 @@ _Q = {
 }
 
 
-class SqliteStore(SqliteModels, SqliteRoutes):
+class SqliteStore(SqliteModels, SqliteRoutes, SqliteBudgets, SqliteTraffic):
     """A store in one SQLite file, for many threads and several processes at once.
 
     Parameters
@@ -241,24 +243,29 @@ class SqliteStore(SqliteModels, SqliteRoutes):
         limit = check.count(limit, "limit")
         return [decision_of(row) for row in self._database.fetch(_Q["list_decisions"], (self._tenant, limit))]
 
-    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Appends outcomes, all or none; `NotFoundError` if an agent is not registered."""
+    def insert_outcomes(self, outcomes: Sequence[Outcome]) -> bool:
+        """Appends outcomes and settles with the budgets, all or none; whether a budget was charged.
+
+        `NotFoundError` if an agent is not registered.
+        """
         rows = [outcome_row(outcome, self._tenant) for outcome in outcomes]
         if not rows:
-            return
+            return False
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             last_id = 0
             for row in rows:
                 cursor = connection.execute(_Q["insert_outcome"], row)
                 if cursor.rowcount == 0:
                     raise self._unknown_agent(connection, row[1])
                 last_id = cursor.lastrowid or 0
+            charged = self._settle(connection, outcomes)
             rolled_up_to = connection.execute(_Q["rolled_up_to"], (self._tenant,)).fetchone()[0]
             if last_id - rolled_up_to >= TAIL_LENGTH:
                 self._roll_up(connection)
+            return charged
 
-        self._database.write(work, durable=True)
+        return self._database.write(work, durable=True)
 
     def recent_residuals(self, limit: int) -> list[float]:
         """|observed quality - expected quality| of the decisions judged last, the latest first.
