@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tinydancer import validation as check
 from tinydancer.errors import ConfigError, InvalidInputError, TinyDancerError
 from tinydancer.snapshot import DecisionSettings
@@ -155,6 +153,8 @@ def load_settings(path: str | Path) -> Settings:
 
 def parse_settings(text: str, file: str = CONFIG_FILE) -> Settings:
     """`load_settings` on a text; `file` names it in errors."""
+    import yaml  # a session inside PostgreSQL reads no file, and its memory counts
+
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -180,6 +180,8 @@ def _section(node: Any, file: str, kind: type[Any], section: str) -> tuple[dict[
 
 def _mapping(node: Any, file: str, kind: type[Any], section: str) -> dict[str, Any]:
     """The plain values of a YAML mapping; sections stay nodes."""
+    import yaml
+
     line = node.start_mark.line + 1
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{file}, line {line}: {section or 'the file'} is no mapping; expected 'key: value' lines.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,31 @@ def test_tokens_are_the_tokenizers(texts: list[str]) -> None:
     for embedder in (STATIC, StaticEmbedder()):
         for _ in range(2):
             assert embedder._tokenize(texts) == [tokenizer.encode(t, add_special_tokens=False).ids for t in texts]
+
+
+def test_pieces_of_words_are_the_tokenizers() -> None:
+    """Of thousands of words put together at random from what the vocabulary holds and from single letters."""
+    tokenizer, draw = Tokenizer.from_file(str(DATA_DIRECTORY / TOKENIZER_FILE)), random.Random(7)
+    vocabulary = sorted(tokenizer.get_vocab())
+    parts = [piece.removeprefix("##") for piece in draw.sample(vocabulary, 2000) if piece.isascii() and piece.isalnum()]
+    words = ["".join(draw.choices([*parts, *"qzxj0179"], k=draw.randint(1, 4))) for _ in range(5000)]
+    words += ["a" * 99, "a" * 100, "a" * 101, "qzx" * 33]
+    expected = [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
+    assert STATIC._tokenize(words) == expected
+    assert sum(len(ids) > 1 for ids in expected) > 2000
+
+
+def test_the_tokenizers_library_is_loaded_when_a_text_needs_it() -> None:
+    script = (
+        "import sys\n"
+        "from tinydancer.embedding import StaticEmbedder\n"
+        "embedder = StaticEmbedder()\n"
+        "for text in ('Prove Fermat\\'s little theorem: a^p = a (mod p).', 'caf\u00e9', '[MASK]'):\n"
+        "    embedder.embed([text])\n"
+        "    print('tokenizers' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
 
 
 def test_words_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

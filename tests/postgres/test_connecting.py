@@ -126,7 +126,7 @@ def test_every_table_is_held_by_policies(dsn):
     )
     of_all_tenants = {"meta", "schema_migrations"}
     assert {name for name, held, policies in tables if not (held and policies == 1)} == of_all_tenants
-    assert len(tables) == 18
+    assert len(tables) == 22
 
 
 def test_a_migration_that_fails_leaves_nothing(empty_dsn):

@@ -179,7 +179,7 @@ def test_policies_hold_every_role_that_is_no_superuser(dsn, logins, open_from_ou
             " WHERE table_schema = 'tiny_dancer' AND column_name = 'tenant'",
         )
     ]
-    assert len(tables) == 16
+    assert len(tables) == 21
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute("SET ROLE test_admin")
         for tenant in ("one", "two", "one"):

@@ -9,11 +9,15 @@ The table was fitted to the transformer's sentence vectors by ``scripts/build_st
 comes, is in ``docs/explanation/static-embedder.md``. It is a model file (`tinydancer.model.artifact`),
 memory-mapped, so that all processes of a machine share one copy. The file's hash covers the table, and its metadata
 holds the tokenizer's hash: together, everything that decides a vector.
+
+Text of printable ASCII is split into tokens here, by the tokenizer's own vocabulary and rules; the tokenizers library,
+which takes four times as long to load and several times the memory, comes with the first text of another kind.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -41,6 +45,8 @@ TOKENIZER_FILE = "tokenizer.json"
 LONG_TEXT_CHARS = 4096
 """Of a longer text, only the first and the last half of this many characters are embedded."""
 UNKNOWN_TOKEN = "[UNK]"
+CONTINUATION = "##"
+"""Begins the vocabulary's entry for a piece that is not the first of its word."""
 TEXTS_PER_PART = 512
 KEPT_WORDS = 8192
 """Words of several tokens that are kept with them: a megabyte."""
@@ -48,6 +54,7 @@ LONG_WORD_CHARS = 32
 """Longer ones come once; their tokens are not kept."""
 # Where the tokenizer splits a text of printable ASCII: at white space, and around each mark.
 _WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+_PIECES = re.compile(f"(?:{CONTINUATION})?[a-z0-9]+|{_WORDS.pattern}")
 
 
 class StaticEmbedder:
@@ -83,21 +90,25 @@ class StaticEmbedder:
     def __init__(self, directory: str | Path | None = None) -> None:
         directory = DATA_DIRECTORY if directory is None else Path(directory)
         tensors, self.metadata = _load_table(directory / TABLE_FILE)
-        self._tokenizer = _load_tokenizer(directory / TOKENIZER_FILE, self.metadata, len(tensors["table"]))
-        special = [re.escape(token.content) for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._tokenizer_json, known = _read_tokenizer(directory / TOKENIZER_FILE, self.metadata, len(tensors["table"]))
+        self._tokenizer: Tokenizer | None = None
+        vocabulary: dict[str, int] = known["model"]["vocab"]
+        special = [re.escape(token["content"]) for token in known.get("added_tokens", ())]
         self._not_plain = re.compile("|".join((r"[^\t\n\r -~]", *special)))
-        self._tokens = {w: token for w, token in self._tokenizer.get_vocab().items() if _WORDS.fullmatch(w)}
+        self._tokens = {piece: token for piece, token in vocabulary.items() if _PIECES.fullmatch(piece)}
+        self._max_word_chars: int = known["model"]["max_input_chars_per_word"]
         self._pieces: dict[str, list[int]] = {}
         self._table: npt.NDArray[np.int8] = tensors["table"]
         self._factors: FloatVector = tensors["weights"] * tensors["scales"]
         self.space = EmbeddingSpace(self.metadata["space"], self._table.shape[1])
-        unknown = self._tokenizer.token_to_id(UNKNOWN_TOKEN)
+        unknown = vocabulary.get(UNKNOWN_TOKEN)
         if unknown is None or not self._factors[unknown] > 0.0 or not np.any(self._table[unknown]):
             raise ArtifactError(
                 f"The table {directory / TABLE_FILE} gives {UNKNOWN_TOKEN} no weight; text without a known token "
                 "would have no vector.",
                 hint=_REBUILD,
             )
+        self._unknown_token = unknown
         row = self._table[unknown].astype(np.float32)
         self._unknown: FloatVector = row / np.float32(math.sqrt(float(np.dot(row, row))))
 
@@ -165,8 +176,8 @@ class StaticEmbedder:
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of texts, as the tokenizer gives them.
 
-        Most words are one token, and looking them up takes a fraction of the tokenizer's time. It is asked about the
-        others, and about texts with special tokens or with other characters than printable ASCII.
+        Most words are one token, and looking them up takes a fraction of the tokenizer's time. It is asked about texts
+        with special tokens or with other characters than printable ASCII.
         """
         one, several = self._tokens, self._pieces
         split = [[text] if self._not_plain.search(text) else _WORDS.findall(text.lower()) for text in texts]
@@ -178,7 +189,9 @@ class StaticEmbedder:
             for word, token in zip(words, own, strict=True)
             if token < 0 and word not in several
         }
-        found = dict(zip(unknown, self._ask(list(unknown)), strict=True)) if unknown else {}
+        found = {word: self._pieces_of(word) for word in unknown if _WORDS.fullmatch(word)}
+        if foreign := [text for text in unknown if text not in found]:
+            found.update(zip(foreign, self._ask(foreign), strict=True))
         for i, (words, own) in enumerate(zip(split, ids, strict=True)):
             if -1 in own:
                 tokens = [[token] if token >= 0 else several.get(word) or found[word]
@@ -189,7 +202,26 @@ class StaticEmbedder:
             self._pieces = {}  # a new one: another thread may be reading the old one
         return ids
 
+    def _pieces_of(self, word: str) -> list[int]:
+        """The tokens of a word: the longest piece that the vocabulary has, and so on with the rest (WordPiece)."""
+        tokens = []
+        start, prefix = 0, ""
+        while start < len(word) <= self._max_word_chars:
+            for end in range(len(word), start, -1):
+                token = self._tokens.get(prefix + word[start:end])
+                if token is not None:
+                    break
+            else:
+                return [self._unknown_token]
+            tokens.append(token)
+            start, prefix = end, CONTINUATION
+        return tokens or [self._unknown_token]
+
     def _ask(self, texts: list[str]) -> list[list[int]]:
+        if self._tokenizer is None:
+            from tokenizers import Tokenizer
+
+            self._tokenizer = Tokenizer.from_buffer(self._tokenizer_json)
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
@@ -239,21 +271,27 @@ def _load_table(path: Path) -> tuple[Mapping[str, npt.NDArray[Any]], dict[str, A
     return tensors, metadata
 
 
-def _load_tokenizer(path: Path, metadata: Mapping[str, Any], vocabulary: int) -> Tokenizer:
-    from tokenizers import Tokenizer
-
+def _read_tokenizer(path: Path, metadata: Mapping[str, Any], rows: int) -> tuple[bytes, dict[str, Any]]:
+    """The tokenizer's file, and what it holds."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"Cannot read the tokenizer {path}: {error}.", hint=_REBUILD) from None
     if hashlib.sha256(raw).hexdigest() != metadata.get("tokenizer_sha256"):
         raise ArtifactError(f"{path} is not the tokenizer that the table was fitted with.", hint=_REBUILD)
-    tokenizer: Tokenizer = Tokenizer.from_buffer(raw)
-    if tokenizer.get_vocab_size() > vocabulary:
+    known: dict[str, Any] = json.loads(raw)
+    kind = (known["model"]["type"], known["model"].get("continuing_subword_prefix"))
+    if kind != ("WordPiece", CONTINUATION):
         raise ArtifactError(
-            f"{path} has {tokenizer.get_vocab_size():,} tokens; the table has {vocabulary:,} rows.", hint=_REBUILD
+            f"{path} is a tokenizer of the kind {kind[0]} with the prefix {kind[1]!r}; expected WordPiece with "
+            f"{CONTINUATION!r}.",
+            hint=_REBUILD,
         )
-    return tokenizer
+    vocabulary = known["model"]["vocab"]
+    tokens = len(vocabulary) + sum(token["content"] not in vocabulary for token in known.get("added_tokens", ()))
+    if tokens > rows:
+        raise ArtifactError(f"{path} has {tokens:,} tokens; the table has {rows:,} rows.", hint=_REBUILD)
+    return raw, known
 
 
 _REBUILD = "Install the package again, or build the file with scripts/build_static_embedder.py."

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tinydancer.errors import InvalidInputError
 from tinydancer.store.base import Store
-from tinydancer.store.sqlite import SqliteStore
 from tinydancer.types import EmbeddingSpace
 
 _KEYWORDS = re.compile(r"(^|\s)(host|hostaddr|port|dbname|user|password|passfile|service)\s*=")
@@ -42,4 +41,6 @@ def open_store(where: str | Path | None, *, space: EmbeddingSpace, tenant: str, 
             f"The store's address begins with {scheme + '://'!r}; expected postgresql:// or the path of a file.",
             hint="Give a path such as tinydancer.db.",
         )
+    from tinydancer.store.sqlite import SqliteStore
+
     return SqliteStore(":memory:" if where is None else where, space=space, tenant=tenant, clock=clock)

@@ -7,6 +7,7 @@ installed its own scripts do this, and the store only checks that the versions f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,8 +60,8 @@ def adopting_sql() -> str:
     """
     parts = [_ADOPT]
     for step in load_migrations(MIGRATIONS_FOLDER):
-        if "$migration$" in step.sql:
-            raise StoreError(f"The migration {step.name} quotes with $migration$, which stands around it here.")
+        if quoted := re.search(r"\$(migration|step)\$", step.sql):
+            raise StoreError(f"The migration {step.name} quotes with {quoted.group()}, which stands around it here.")
         parts.append(_STEP.format(number=step.number, name=step.name, sha256=step.sha256, sql=step.sql))
     return "\n".join(parts)
 
@@ -83,6 +84,7 @@ BEGIN
     FROM (SELECT nspowner FROM pg_catalog.pg_namespace WHERE oid = 'tiny_dancer'::pg_catalog.regnamespace
           UNION SELECT relowner FROM pg_catalog.pg_class WHERE relnamespace = 'tiny_dancer'::pg_catalog.regnamespace
           UNION SELECT proowner FROM pg_catalog.pg_proc WHERE pronamespace = 'tiny_dancer'::pg_catalog.regnamespace
+          UNION SELECT typowner FROM pg_catalog.pg_type WHERE typnamespace = 'tiny_dancer'::pg_catalog.regnamespace
          ) AS o (owner)
     JOIN pg_catalog.pg_roles AS r ON r.oid = o.owner
     WHERE NOT r.rolsuper AND r.rolname <> current_user;
@@ -103,6 +105,10 @@ BEGIN
         SELECT 'FUNCTION', p.oid::pg_catalog.regprocedure::text
         FROM pg_catalog.pg_proc AS p
         WHERE p.pronamespace = 'tiny_dancer'::pg_catalog.regnamespace
+        UNION ALL
+        SELECT 'DOMAIN', t.oid::pg_catalog.regtype::text
+        FROM pg_catalog.pg_type AS t
+        WHERE t.typnamespace = 'tiny_dancer'::pg_catalog.regnamespace AND t.typtype = 'd'
     LOOP
         EXECUTE pg_catalog.format('ALTER EXTENSION tiny_dancer ADD %s %s', found.kind, found.name);
     END LOOP;
@@ -110,7 +116,7 @@ END;
 $body$;
 """
 _STEP = """
-DO $body$
+DO $step$
 DECLARE
     applied text;
 BEGIN
@@ -128,7 +134,7 @@ BEGIN
     $migration$;
     INSERT INTO tiny_dancer.schema_migrations (number, name, sha256) VALUES ({number}, '{name}', '{sha256}');
 END;
-$body$;
+$step$;
 """
 
 
