@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tinydancer import TinyDancer
-from tinydancer.cli.demo import run_demo, shares_table, totals_table
+from tinydancer.cli.demo import parts_table, run_demo, totals_table
 
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "demo.svg"
 COLUMNS = 92
@@ -46,7 +46,7 @@ def render() -> str:
         )
         console.print(totals_table(report))
         console.print()
-        console.print(shares_table(report))
+        console.print(parts_table(report))
         svg = console.export_svg(title="tinydancer demo", code_format=FRAME, unique_id="demo")
     # The title is drawn in a font of its own.
     return re.sub(r"\n\s*\n", "\n", svg.replace("font-family: arial", "font-family: system-ui"))

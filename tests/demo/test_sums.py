@@ -88,6 +88,35 @@ def test_the_best_agent_is_the_language_model_with_the_highest_stated_quality() 
     assert sums.best_agent(configs) == "a"
 
 
+def test_thirds_are_by_the_quality_expected_of_all_language_models() -> None:
+    configs = [{"name": n, "agent_type": kind} for n, kind in (("a", "llm"), ("b", "llm"), ("tool", "tool"))]
+    # The mean over a and b is 0.1 (i + 1); the tool's own quality says nothing of how hard a request is.
+    options = [
+        {
+            "a": choice("a", 1.0, quality=0.1 * i),
+            "b": choice("b", 2.0, quality=0.1 * (i + 2)),
+            "tool": choice("tool", 0.0, quality=1.0 - 0.1 * i),
+        }
+        for i in range(6)
+    ]
+    options.append({"a": choice("a", 1.0, quality=0.0)})  # b lacks the skills
+    requests = [
+        sums.DemoRequest(number=i, category="x", text="x", constraints={"max_latency_ms": 50.0}) for i in range(7)
+    ]
+    order = [5, 0, 4, 1, 3, 2]
+    decided = [
+        {"agent_name": "a", "estimated_cost": 0.25 * (i + 1), "estimated_latency_ms": 100.0, "expected_quality": 0.5}
+        for i in range(7)
+    ]
+    parts = sums.by_difficulty(configs, requests, [*order, 6], decided, options, "b")
+    assert [part.way.label for part in parts] == list(sums.PARTS)
+    assert [part.expected_quality for part in parts] == pytest.approx([0.15, 0.35, 0.55])
+    assert [part.way.requests for part in parts] == [2, 2, 2]
+    assert [part.way.cost_usd for part in parts] == pytest.approx([0.75, 1.75, 2.75])
+    assert [part.way.saved_share for part in parts] == pytest.approx([1 - 0.75 / 4, 1 - 1.75 / 4, 1 - 2.75 / 4])
+    assert parts[0].way.late == 2
+
+
 def test_requests_count_where_the_agent_has_the_skills() -> None:
     options = [{"a": choice("a", 1.0)}, {"b": choice("b", 1.0)}, {"a": choice("a", 1.0), "b": choice("b", 1.0)}]
     assert sums.covered(options, "a") == (0, 2)

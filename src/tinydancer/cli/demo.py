@@ -40,7 +40,8 @@ def demo(
 ) -> None:
     """Route fifty-two requests under each objective and show the money saved.
 
-    Fifteen agents with public list prices, requests of every kind; no key, no network, nothing is sent anywhere.
+    Fifteen agents with public list prices, requests of every kind; the shipped model predicts how well each language
+    model will answer. No key, no network, nothing is sent anywhere.
     """
     from tinydancer.cli import output
     from tinydancer.errors import InvalidInputError
@@ -69,7 +70,7 @@ def demo(
 
 
 def run_demo(dancer: TinyDancer, step: Callable[[int], None] = lambda done: None) -> Report:
-    """Register the demonstration's agents, route its requests under each objective, and add up.
+    """Register the demonstration's agents, route its requests by the shipped model under each objective, and add up.
 
     Parameters
     ----------
@@ -86,8 +87,10 @@ def run_demo(dancer: TinyDancer, step: Callable[[int], None] = lambda done: None
     from tinydancer import demo as sums
     from tinydancer.config import Settings
     from tinydancer.errors import InvalidInputError
+    from tinydancer.models import use_model
     from tinydancer.service import TinyDancer
     from tinydancer.snapshot import DecisionSettings
+    from tinydancer.store.base import SHIPPED_MODEL
     from tinydancer.types import OBJECTIVES
 
     agents, requests = sums.load_agents(), sums.load_requests()
@@ -101,6 +104,7 @@ def run_demo(dancer: TinyDancer, step: Callable[[int], None] = lambda done: None
     for config in agents.configs:
         if config["name"] not in present:
             dancer.register_agent_full(config)
+    use_model(dancer.store, SHIPPED_MODEL)
 
     decisions: dict[str, list[dict[str, Any]]] = {objective: [] for objective in OBJECTIVES}
     elapsed_us: list[float] = []
@@ -119,16 +123,16 @@ def run_demo(dancer: TinyDancer, step: Callable[[int], None] = lambda done: None
     # What every agent would offer, decided with the same code but without time limits, and without recording it.
     everybody = Settings(record_decisions=False, decisions=DecisionSettings(max_alternatives=len(agents.configs)))
     observer = TinyDancer(dancer.store, settings=everybody, embedder=dancer.embedder)
-    options, stricter = [], []
+    options, looser = [], []
     for request in requests:
-        limits = {**request.constraints, "good_enough": sums.STRICTER}
+        limits = {**request.constraints, "good_enough": sums.LOOSER}
         decision = observer.route(request.text, "cost", limits, output_tokens=request.output_tokens)
-        stricter.append(sums.choice_of(decision.to_dict()))
+        looser.append(sums.choice_of(decision.to_dict()))
         skills = {k: v for k, v in request.constraints.items() if k != "max_latency_ms"}
         decision = observer.route(request.text, "quality", skills, output_tokens=request.output_tokens)
         offers = [sums.choice_of(decision.to_dict()), *(sums.choice_of(a.to_dict()) for a in decision.alternatives)]
         options.append({offer.agent: offer for offer in offers})
-    return sums.report(agents, requests, decisions, stricter, options, statistics.median(elapsed_us))
+    return sums.report(agents, requests, decisions, looser, options, statistics.median(elapsed_us))
 
 
 def parts(report: Report, width: int) -> list[RenderableType]:
@@ -147,6 +151,8 @@ def parts(report: Report, width: int) -> list[RenderableType]:
         shares_table(report),
         Rule("What it comes to"),
         totals_table(report),
+        Rule("Hard requests and easy ones, under cost"),
+        parts_table(report),
         Padding(notes(report), (0, 0, 1, 0)),
         closing(report),
     ]
@@ -229,10 +235,31 @@ def totals_table(report: Report) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for way in report.objectives:
         table.add_row(_words(way.label), *_figures(way), style=STYLES[way.label])
-    table.add_row(report.stricter.label, *_figures(report.stricter), style=STYLES["cost"])
+    table.add_row(report.looser.label, *_figures(report.looser), style=STYLES["cost"])
     for way in report.singles:
         mark = " (the best)" if way.label == report.best else ""
         table.add_row(f"all to {way.label}{mark}", *_figures(way), style="dim")
+    return table
+
+
+def parts_table(report: Report) -> Table:
+    """Who gets the hard requests and who the easy ones."""
+    from rich import box
+    from rich.table import Table
+
+    short = report.agents.short_names
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("quality expected\nof all models", justify="right", no_wrap=True)
+    table.add_column("who gets them, the cheapest that is good enough", style=STYLES["cost"])
+    table.add_column("USD per\n1,000", justify="right", no_wrap=True)
+    table.add_column("saved", justify="right", no_wrap=True)
+    for part in report.parts:
+        way = part.way
+        agents = ", ".join(f"{count}×{short[name]}" for name, count in way.agents.items())
+        cost = f"{way.cost_usd / way.requests * 1000.0:,.2f}"
+        label = f"{way.label} ({way.requests})"
+        table.add_row(label, f"{part.expected_quality:.2f}", agents, cost, f"{way.saved_share:.1%}")
     return table
 
 
@@ -242,15 +269,17 @@ def notes(report: Report) -> str:
     elsewhere = ", ".join(f"{name} ({count})" for name, count in report.elsewhere().items())
     rents = ", ".join(f"{name}: ${rent:,.2f} a month" for name, rent in report.monthly_fixed_usd.items())
     baseline = report.singles[0]
+    in_parts = sum(part.way.requests for part in report.parts)
     return (
+        f"Good enough is an expected quality of at least {report.good_enough:.0%} of the best to be had for the "
+        "request; cost, latency and quality per dollar choose among those who are.\n"
         f"Totals are over the {compared} requests that {report.best} has the skills for; the other "
         f"{requests - compared} go to {elsewhere} under every objective. The best agent, against which savings are "
         "reckoned, is the language model with the highest stated quality, sent every request; it would be too late "
-        f"for {baseline.late} of them.\n"
+        f"for {baseline.late} of them. The thirds are of the {in_parts} that every language model has the skills for.\n"
         f"Not in the totals, because it is paid either way: {rents}.\n"
-        f"Prices: {report.agents.prices} {report.agents.stated}\n"
-        "Expected quality rests on stated scores and on how well skills match the request, not on outcomes and not on "
-        "a trained model: it says how these rules decide, not how good the answers are."
+        f"Stated: {report.agents.prices} {report.agents.stated}\n"
+        f"{report.basis} What it is worth on answers that were: docs/explanation/quality-model.md."
     )
 
 

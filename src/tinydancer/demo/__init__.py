@@ -1,8 +1,9 @@
 """The demonstration's data and its arithmetic: agents with list prices, requests, and what routing them costs.
 
 In: the two JSON files beside this module, and per request the choices that were made. Out: requests as nouns, totals
-per objective, and the comparison with sending everything to the best agent. Pure but for reading those two files; the
-routing and the printing are the command's (``tinydancer.cli.demo``), the HTML page is ``tinydancer.demo.page``'s.
+per objective, who gets the hard requests and who the easy ones, and the comparison with sending everything to the best
+agent. Pure but for reading those two files; the routing and the printing are the command's (``tinydancer.cli.demo``),
+the HTML page is ``tinydancer.demo.page``'s.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 
 LLM_TYPES = ("llm", "multimodal")
 """Kinds of agents among which the best one, the baseline, is looked for."""
-STRICTER = 0.9
-"""A share of the best expected quality nearer to the best than the default of 0.7, to show what that choice costs."""
+LOOSER = 0.7
+"""A smaller share of the best expected quality than the requests ask for, and the default, to show what that saves."""
+PARTS = ("the hardest third", "the middle third", "the easiest third")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,26 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Requests about as hard as each other, and who gets them under objective ``cost``.
+
+    Attributes
+    ----------
+    expected_quality
+        Mean over the requests and over all language models: what makes them hard or easy.
+    way
+        `Totals` over these requests, with what they save against sending them to the best agent.
+    """
+
+    expected_quality: float
+    way: Totals
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return {"expected_quality_of_all_models": self.expected_quality, **self.way.to_dict()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything the demonstration found.
 
@@ -135,8 +157,10 @@ class Report:
         Positions of the requests that the baseline has the skills for: the ones that are compared.
     objectives
         `Totals` per objective over those, with what they save.
-    stricter
-        `Totals` of objective ``cost`` with `STRICTER` as the share of the best quality that is good enough.
+    looser
+        `Totals` of objective ``cost`` with `LOOSER` as the share of the best quality that is good enough.
+    parts
+        The compared requests that every language model could serve, the hardest first, in `PARTS`.
     singles
         `Totals` of every agent that could serve all of those by itself; the baseline comes first.
     median_us
@@ -149,7 +173,8 @@ class Report:
     best: str
     positions: tuple[int, ...]
     objectives: tuple[Totals, ...]
-    stricter: Totals
+    looser: Totals
+    parts: tuple[Part, ...]
     singles: tuple[Totals, ...]
     median_us: float
 
@@ -158,6 +183,27 @@ class Report:
         """Rents that are paid whether or not a request comes, and stand in no total."""
         rents = {c["name"]: c.get("monthly_fixed_cost") for c in self.agents.configs}
         return {name: float(rent) for name, rent in rents.items() if rent is not None}
+
+    @property
+    def model(self) -> str:
+        """The weights that predicted the language models' quality, as decisions name them."""
+        rows = (row for decided in self.decisions.values() for row in decided)
+        return next(str(row["model"]) for row in rows if row["model"] is not None)
+
+    @property
+    def basis(self) -> str:
+        """What expected quality rests on, and what it does not."""
+        return (
+            f"Predicted: how well each language model will answer each request, by the model {self.model}. It learned "
+            "from exam questions, school mathematics and programming answered by other, older models, and knows of "
+            "these no more than the stated quality they start from: it tells hard requests from easy ones. No answer "
+            "was made or judged here."
+        )
+
+    @property
+    def good_enough(self) -> float:
+        """The share of the best expected quality that the requests ask for."""
+        return float(self.requests[0].constraints["good_enough"])
 
     def elsewhere(self) -> dict[str, int]:
         """Agents of the requests that are not compared, with how many each gets; the same under each objective."""
@@ -182,7 +228,9 @@ class Report:
             ],
             "compared_requests": len(self.positions),
             "objectives": [t.to_dict() for t in self.objectives],
-            "cost_if_stricter": self.stricter.to_dict(),
+            "cost_if_looser": self.looser.to_dict(),
+            "by_difficulty": [part.to_dict() for part in self.parts],
+            "model": self.model,
             "one_agent_for_everything": [t.to_dict() for t in self.singles],
             "monthly_fixed_usd_not_in_totals": self.monthly_fixed_usd,
             "median_text_to_decision_us": self.median_us,
@@ -193,7 +241,7 @@ def report(
     agents: DemoAgents,
     requests: Sequence[DemoRequest],
     decisions: Mapping[str, Sequence[Mapping[str, Any]]],
-    stricter: Sequence[Choice],
+    looser: Sequence[Choice],
     options: Sequence[Mapping[str, Choice]],
     median_us: float,
 ) -> Report:
@@ -203,8 +251,8 @@ def report(
     ----------
     decisions
         Objective to one decision per request, as JSON-ready fields.
-    stricter
-        One choice per request under objective ``cost`` with ``good_enough`` at `STRICTER`.
+    looser
+        One choice per request under objective ``cost`` with ``good_enough`` at `LOOSER`.
     options
         Per request what each agent with the skills for it would offer, time limits left aside.
     """
@@ -220,12 +268,41 @@ def report(
             compared(totals(objective, [choice_of(rows[i]) for i in positions], limits), baseline)
             for objective, rows in decisions.items()
         ),
-        stricter=compared(
-            totals(f"cost, good_enough {STRICTER:g}", [stricter[i] for i in positions], limits), baseline
-        ),
+        looser=compared(totals(f"cost, good_enough {LOOSER:g}", [looser[i] for i in positions], limits), baseline),
+        parts=by_difficulty(agents.configs, requests, positions, decisions["cost"], options, best),
         singles=tuple(compared(totals(name, ways[name], limits), baseline) for name in (best, *others)),
         median_us=median_us,
     )  # fmt: skip
+
+
+def by_difficulty(
+    configs: Sequence[Mapping[str, Any]],
+    requests: Sequence[DemoRequest],
+    positions: Sequence[int],
+    decisions: Sequence[Mapping[str, Any]],
+    options: Sequence[Mapping[str, Choice]],
+    best: str,
+) -> tuple[Part, ...]:
+    """The requests at `positions` in three parts, by the quality expected of all language models together.
+
+    Only those that each of these models has the skills for, so that the mean is over the same agents. ``decisions[i]``
+    says who gets request i.
+    """
+    models = [config["name"] for config in configs if config["agent_type"] in LLM_TYPES]
+    eases = {
+        i: math.fsum(options[i][name].quality for name in models) / len(models)
+        for i in positions
+        if all(name in options[i] for name in models)
+    }
+    order = sorted(eases, key=lambda i: (eases[i], i))
+    parts = []
+    for number, label in enumerate(PARTS):
+        own = order[len(order) * number // len(PARTS) : len(order) * (number + 1) // len(PARTS)]
+        limits = [requests[i].constraints.get("max_latency_ms") for i in own]
+        way = totals(label, [choice_of(decisions[i]) for i in own], limits)
+        baseline = totals(best, [options[i][best] for i in own], limits)
+        parts.append(Part(expected_quality=math.fsum(eases[i] for i in own) / len(own), way=compared(way, baseline)))
+    return tuple(parts)
 
 
 def choice_of(fields: Mapping[str, Any]) -> Choice:

@@ -10,65 +10,31 @@ from collections.abc import Sequence
 from html import escape
 
 from tinydancer.demo import Report, Totals
+from tinydancer.pages import document, label, places_of_labels, scrolled_table
 
-REACH, GAP = 150.0, 16.0
-"""Room that a label of the chart takes, in its units: across and down."""
 STYLE = """
-:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #22252b; --faint: #6d7280; --line: #dedbd2; --card: #ffffff;
-  --mark: #2b6cb0; --soft: #c9d8ea; --good: #1f7a4d; --bad: #b3402e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16181d; --ink: #e6e4df; --faint: #9aa0ad; --line: #31353e;
-  --card: #1e2128; --mark: #7fb2ec; --soft: #2f435c; --good: #6fcf97; --bad: #f08a75; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 68rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
-p { max-width: 46rem; margin: .5rem 0; }
-.faint { color: var(--faint); }
-.small { font-size: .85rem; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; background: var(--card); }
-table { border-collapse: collapse; width: 100%; font-size: .86rem; }
-th, td { padding: .4rem .7rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--faint); font-weight: 600; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.name { white-space: nowrap; }
 tr.group th { background: color-mix(in srgb, var(--soft) 35%, transparent); font-size: .78rem; letter-spacing: .04em;
   text-transform: uppercase; }
-tr.single td { color: var(--faint); }
-.good { color: var(--good); } .bad { color: var(--bad); }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
-.panel, .why { border: 1px solid var(--line); border-radius: .5rem; background: var(--card); padding: .8rem 1rem; }
+.why { border: 1px solid var(--line); border-radius: .5rem; background: var(--card); padding: .8rem 1rem; }
 .panel h3 { margin: 0 0 .4rem; font-size: .95rem; }
 .why { margin: .75rem 0; } .why p { max-width: none; } .why ul { margin: .4rem 0 0; padding-left: 1.2rem; }
-svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg text.faint { fill: var(--faint); }
-svg .axis { stroke: var(--line); } svg .dot { fill: var(--mark); } svg .bar { fill: var(--mark); }
-svg .ring { fill: var(--card); stroke: var(--faint); stroke-width: 1.5; }
 """
 
 
 def page(report: Report) -> str:
     """The whole page."""
-    cheapest = min(report.objectives, key=lambda way: way.cost_usd)
+    cheap, baseline = next(way for way in report.objectives if way.label == "cost"), report.singles[0]
     compared, count = len(report.positions), len(report.requests)
     elsewhere = ", ".join(f"{name} ({n})" for name, n in report.elsewhere().items())
     rents = ", ".join(f"{name}, ${rent:,.2f} a month" for name, rent in report.monthly_fixed_usd.items())
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Tiny Dancer: the demonstration</title>
-<style>{STYLE}</style>
-</head>
-<body>
+    body = f"""
 <h1>{count} requests, {len(report.agents.configs)} agents, {len(report.objectives)} objectives</h1>
 <p>Every request was routed under each objective. Over the {compared} requests that {escape(report.best)} has the skills
-for, objective <b>{_words(cheapest.label)}</b> is estimated at ${cheapest.cost_usd:.4f}, against
-${report.singles[0].cost_usd:.4f} for sending all of them to {escape(report.best)}, the language model with the highest
-stated quality.</p>
-<p class="faint">Expected quality rests on stated scores and on how well skills match the request, not on outcomes and
-not on a trained model: it says how these rules decide, not how good the answers are.</p>
+for, objective <b>cost</b> is estimated at ${cheap.cost_usd:.4f} with an expected quality of {cheap.mean_quality:.3f},
+against ${baseline.cost_usd:.4f} and {baseline.mean_quality:.3f} for sending all of them to {escape(report.best)}, the
+language model with the highest stated quality.</p>
+<p class="faint">{escape(report.basis)}</p>
 
 <h2>What it comes to</h2>
 {_totals(report)}
@@ -76,8 +42,14 @@ not on a trained model: it says how these rules decide, not how good the answers
 {count - compared} requests go to {escape(elsewhere)} under every objective and are in no total. Paid either
 way, and in no total: {escape(rents)}. {escape(report.agents.prices)} {escape(report.agents.stated)}</p>
 
+<h2>Hard requests and easy ones</h2>
+{_by_difficulty(report)}
+<p class="faint small">Under objective cost, which takes the cheapest agent whose expected quality is at least
+{report.good_enough:.0%} of the best to be had for the request. Of the requests that every language model has the skills
+for; hard is what a low quality is expected of, over all of them.</p>
+
 <h2>Cost against expected quality</h2>
-{_scatter((*report.objectives, report.stricter), report.singles)}
+{_scatter((*report.objectives, report.looser), report.singles)}
 <p class="faint small">Filled: an objective. Open: one agent for everything. USD per 1,000 requests of this mix, on a
 logarithmic scale; further left and further up is better.</p>
 
@@ -92,9 +64,8 @@ logarithmic scale; further left and further up is better.</p>
 <h2>Every request</h2>
 {_choices(report)}
 <p class="faint small">Median time from text to recorded decision in this run: {report.median_us:,.0f} µs.</p>
-</body>
-</html>
 """
+    return document("Tiny Dancer: the demonstration", body, STYLE)
 
 
 def _words(objective: str) -> str:
@@ -105,11 +76,26 @@ def _totals(report: Report) -> str:
     heads = ("cost, USD", "expected quality", "mean latency", "too late", "saved, USD per 1,000", "saved")
     head = "".join(f'<th class="number">{h}</th>' for h in heads)
     rows = [_totals_row(_words(way.label), way, "") for way in report.objectives]
-    rows.append(_totals_row(report.stricter.label, report.stricter, ""))
+    rows.append(_totals_row(report.looser.label, report.looser, ""))
     for way in report.singles:
         mark = " (the best)" if way.label == report.best else ""
         rows.append(_totals_row(f"all to {way.label}{mark}", way, ' class="single"'))
-    return _table(f"<th></th>{head}", rows)
+    return scrolled_table(f"<th></th>{head}", rows)
+
+
+def _by_difficulty(report: Report) -> str:
+    head = '<th class="number">quality expected of all models</th><th>who gets them</th>'
+    head += '<th class="number">USD per 1,000</th><th class="number">saved</th>'
+    rows = []
+    for part in report.parts:
+        agents = ", ".join(f"{count}×{name}" for name, count in part.way.agents.items())
+        cells = (f"{part.way.cost_usd / part.way.requests * 1000.0:,.2f}", f"{part.way.saved_share:.1%}")
+        rows.append(
+            f'<tr><td class="name">{part.way.label} ({part.way.requests})</td>'
+            f'<td class="number">{part.expected_quality:.2f}</td><td>{escape(agents)}</td>'
+            + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
+        )  # fmt: skip
+    return scrolled_table(f"<th></th>{head}", rows)
 
 
 def _totals_row(label: str, way: Totals, kind: str) -> str:
@@ -149,37 +135,15 @@ def _scatter(objectives: Sequence[Totals], singles: Sequence[Totals]) -> str:
         shapes.append(f'<line class="axis" x1="{left}" y1="{y:.1f}" x2="{width - right}" y2="{y:.1f}"/>')
         shapes.append(f'<text class="faint" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{step / 20.0:.2f}</text>')
     points = [(x_of(cost), y_of(way.mean_quality)) for way, cost in zip(ways, costs, strict=True)]
-    leftward = [_has_neighbour(points, i) for i in range(len(points))]
-    sides = [x - REACH if is_left else x for (x, _), is_left in zip(points, leftward, strict=True)]
-    heights = _apart([y for _, y in points], sides)
-    for number, (way, (x, y), is_left, text_y) in enumerate(zip(ways, points, leftward, heights, strict=True)):
-        kind, name = ("dot", _words(way.label)) if number < len(objectives) else ("ring", f"all to {way.label}")
-        text_x, anchor = (x - 11.0, "end") if is_left else (x + 11.0, "start")
-        shapes.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>')
-        shapes.append(f'<text x="{text_x:.1f}" y="{text_y + 4:.1f}" text-anchor="{anchor}">{escape(name)}</text>')
+    names = [_words(way.label) for way in objectives] + [f"all to {way.label}" for way in singles]
+    for number, ((x, y), name, place) in enumerate(zip(points, names, places_of_labels(points), strict=True)):
+        kind = "dot" if number < len(objectives) else "ring"
+        shapes.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>{label(name, place)}')
     middle = (left + width - right) / 2.0
     unit = "USD per 1,000 requests"
     shapes.append(f'<text class="faint" x="{middle}" y="{height - 6}" text-anchor="middle">{unit}</text>')
     view = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{unit} against mean expected quality"'
     return f'<div class="panel"><svg {view}>{"".join(shapes)}</svg></div>'
-
-
-def _has_neighbour(points: Sequence[tuple[float, float]], i: int) -> bool:
-    """Whether another point lies where the label to the right of point i would."""
-    x, y = points[i]
-    return any(0.0 < other_x - x < REACH and abs(other_y - y) < GAP for other_x, other_y in points)
-
-
-def _apart(wanted: Sequence[float], starts: Sequence[float]) -> list[float]:
-    """Heights for labels near the wanted ones, at least `GAP` from labels that begin within `REACH` to the side."""
-    placed: dict[int, float] = {}
-    for i in sorted(range(len(wanted)), key=lambda i: (wanted[i], starts[i])):
-        y = wanted[i]
-        for j in sorted(placed, key=lambda j: placed[j]):
-            if abs(starts[i] - starts[j]) < REACH and abs(y - placed[j]) < GAP:
-                y = placed[j] + GAP
-        placed[i] = y
-    return [placed[i] for i in range(len(wanted))]
 
 
 def _panel(way: Totals) -> str:
@@ -227,9 +191,4 @@ def _choices(report: Report) -> str:
             rows.append(f'<tr class="group"><th colspan="{len(report.decisions) + 1}">{escape(category)}</th></tr>')
         names = "".join(f'<td class="name">{escape(d[i]["agent_name"])}</td>' for d in report.decisions.values())
         rows.append(f"<tr><td>{escape(request.shortened(120))}</td>{names}</tr>")
-    return _table(f"<th>request</th>{head}", rows)
-
-
-def _table(head: str, rows: Sequence[str]) -> str:
-    body = "".join(rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return scrolled_table(f"<th>request</th>{head}", rows)
