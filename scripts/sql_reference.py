@@ -42,7 +42,7 @@ Set them as any other: for a session (`SET tiny_dancer.tenant = 'north'`), a rol
 | `tiny_dancer.max_alternatives` | `3` | how many other agents a decision names |
 | `tiny_dancer.max_request_chars` | `400000` | longest request accepted |
 | `tiny_dancer.stats_refresh_s` | `0.25` | how old the statistics of other sessions' outcomes may be, in seconds |
-| `tiny_dancer.decision_cache_entries` | `1000` | how many decisions of the latest texts a session keeps to reuse; 0 keeps none |
+| `tiny_dancer.decision_cache_entries` | `1000` | decisions of the latest texts that a session keeps to reuse |
 | `tiny_dancer.debug` | `off` | whether an unexpected error shows where in Python it happened |
 """
 FUNCTIONS = """

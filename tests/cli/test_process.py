@@ -27,7 +27,9 @@ def subclasses(kind: type[Exception]) -> list[type[Exception]]:
 
 def test_every_error_has_an_exit_code_of_its_own_kind():
     codes = {
-        kind.__name__: exit_codes.exit_code_of(Exception.__new__(kind)) for kind in subclasses(errors.TinyDancerError)
+        kind.__name__: exit_codes.exit_code_of(Exception.__new__(kind))
+        for kind in subclasses(errors.TinyDancerError)
+        if kind.__module__ == errors.__name__  # the SQL door has one of its own, which no command meets
     }
     unexpected = {name for name, code in codes.items() if code == exit_codes.UNEXPECTED}
     assert unexpected == {"TinyDancerError"}
@@ -194,8 +196,8 @@ def commands() -> dict[str, Any]:
 
 
 UNEXEMPLIFIED = {
-    "agents", "models", "plan", "postgres", "routes", "demo", "stats", "version", "agents show", "agents activate",
-    "agents deactivate", "models none",
+    "agents", "budgets", "models", "plan", "postgres", "routes", "demo", "stats", "version", "agents show",
+    "agents activate", "agents deactivate", "models none",
 }  # fmt: skip
 
 

@@ -65,9 +65,9 @@ class PythonDoor:
         try:
             return self._call(self._open[group.name], case)
         except NoMatchError as error:
-            return {**_error(error), "exclusions": error.exclusions}
+            return {**error_of(error), "exclusions": error.exclusions}
         except TinyDancerError as error:
-            return _error(error)
+            return error_of(error)
 
     def _call(self, dancer: TinyDancer, case: Case) -> Answer:
         if case.call != "route":
@@ -108,7 +108,7 @@ def _config(given: Any) -> Any:
     return config_of(given) if isinstance(given, dict) else given
 
 
-def _error(error: TinyDancerError) -> dict[str, Any]:
+def error_of(error: TinyDancerError) -> dict[str, Any]:
     return {"error": error.code, "sqlstate": error.sqlstate, "message": error.message, "hint": error.hint}
 
 
@@ -283,7 +283,7 @@ class CommandDoor:
             decision = json.loads(result.stdout)
             return None if decision is None else _fields(decision)
         error = json.loads(result.stderr)
-        if result.exit_code != _EXIT_CODES.get(error["error"]):
+        if result.exit_code != EXIT_CODES.get(error["error"]):
             error["error"] += f" with exit code {result.exit_code}"
         return {key: error[key] for key in ("error", "message", "hint", "exclusions") if key in error}
 
@@ -295,7 +295,7 @@ def _subclasses(kind: type[TinyDancerError]) -> list[type[TinyDancerError]]:
     return [kind, *(c for direct in kind.__subclasses__() for c in _subclasses(direct))]
 
 
-_EXIT_CODES = {kind.code: exit_code_of(kind.__new__(kind, "")) for kind in _subclasses(TinyDancerError)}
+EXIT_CODES = {kind.code: exit_code_of(kind.__new__(kind, "")) for kind in _subclasses(TinyDancerError)}
 
 Door = PythonDoor | SqlDoor | CommandDoor
 

@@ -115,6 +115,17 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
+@dataclass(frozen=True)
+class Expected:
+    """Of one request: the agents within the limits, in order of name, and by name what is expected of candidates."""
+
+    allowed: list[str]
+    quality: dict[str, float]
+    cost: dict[str, float | None]
+    latency: dict[str, float | None]
+    match: dict[str, float]
+
+
 class Oracle:
     """Decides the cases of one group.
 
@@ -194,32 +205,12 @@ class Oracle:
 
     # -- one request -----------------------------------------------------------------------------------------------
 
-    def decide(self, case: Case) -> dict[str, Any] | None:
-        """The agent and its figures; None where no agent fits."""
-        limits, sizes, objective = case.constraints or {}, case.sizes, case.objective.strip().lower()
-        vector, tokens = self._request(case)
-        tokens = sizes.get("input_tokens", tokens)
-        agents = dict(sorted(self.agents.items()))
-        match = self._matches(agents, vector)
-        candidates = [name for name in agents if self._is_candidate(agents[name], limits)]
-        if not candidates:
-            return None
-        best, worst = max(match[n] for n in candidates), min(match[n] for n in candidates)
-        quality = {}
-        for n in candidates:
-            promised, share = self._promised(n, vector, case.request)
-            quality[n] = promised * (1.0 - share * D * (best - match[n]) / max(best - worst, S))
-        cost = {
-            n: agents[n].cost(tokens, sizes.get("cached_input_tokens", 0.0), sizes.get("output_tokens"))
-            for n in candidates
-        }
-        latency = {n: agents[n].latency_ms for n in candidates}
-        allowed = [
-            n for n in candidates
-            if self._within(cost[n], limits.get("max_cost")) and self._within(cost[n], limits.get("budget_remaining"))
-            and self._within(latency[n], limits.get("max_latency_ms"))
-            and (limits.get("min_quality") is None or self._at_least(quality[n], limits["min_quality"]))
-        ]  # fmt: skip
+    def decide(self, case: Case, within: Callable[[Expected], list[str]] | None = None) -> dict[str, Any] | None:
+        """The agent and its figures; None where no agent fits. `within` leaves some of those within the limits."""
+        limits, objective = case.constraints or {}, case.objective.strip().lower()
+        found = self.expected(case)
+        agents, quality, cost, latency = self.agents, found.quality, found.cost, found.latency
+        match, allowed = found.match, found.allowed if within is None else within(found)
         if not allowed:
             return None
         eligible = allowed
@@ -248,6 +239,34 @@ class Oracle:
                 width = self._weights.uncertainty(quality[chosen])
                 made["uncertainty"] = made["uncertainty"] if width is None else width
         return made
+
+    def expected(self, case: Case) -> Expected:
+        """What is expected of every candidate for one request, and which of them are within the limits."""
+        limits, sizes = case.constraints or {}, case.sizes
+        vector, tokens = self._request(case)
+        tokens = sizes.get("input_tokens", tokens)
+        agents = dict(sorted(self.agents.items()))
+        match = self._matches(agents, vector)
+        candidates = [name for name in agents if self._is_candidate(agents[name], limits)]
+        if not candidates:
+            return Expected([], {}, {}, {}, match)
+        best, worst = max(match[n] for n in candidates), min(match[n] for n in candidates)
+        quality = {}
+        for n in candidates:
+            promised, share = self._promised(n, vector, case.request)
+            quality[n] = promised * (1.0 - share * D * (best - match[n]) / max(best - worst, S))
+        cost = {
+            n: agents[n].cost(tokens, sizes.get("cached_input_tokens", 0.0), sizes.get("output_tokens"))
+            for n in candidates
+        }
+        latency = {n: agents[n].latency_ms for n in candidates}
+        allowed = [
+            n for n in candidates
+            if self._within(cost[n], limits.get("max_cost")) and self._within(cost[n], limits.get("budget_remaining"))
+            and self._within(latency[n], limits.get("max_latency_ms"))
+            and (limits.get("min_quality") is None or self._at_least(quality[n], limits["min_quality"]))
+        ]  # fmt: skip
+        return Expected(allowed, quality, cost, latency, match)
 
     def _request(self, case: Case) -> tuple[list[float], float]:
         if case.embedding is not None:

@@ -216,6 +216,15 @@ def test_a_text_asked_again_is_not_decided_again(agents):
     assert "decision_cache_entries" in agents.fails(ask).diag.message_primary
 
 
+def test_a_request_is_routed_by_what_it_needs(db):
+    db.rows("SELECT ruvector_register_agent('cheap', 'llm', ARRAY['chat'], 0.001, 100, 0.9)")
+    db.rows("SELECT ruvector_register_agent('coder', 'llm', ARRAY['coding'], 0.01, 100, 0.9)")
+    ask = """SELECT agent_name FROM ruvector_route(
+        'Write a Python function that parses dates out of log files, with unit tests.', 'cost'{})"""
+    assert db.one(ask.format("")) == "cheap"
+    assert db.one(ask.format(", infer_capabilities := true")) == "coder"
+
+
 def test_no_match_among_many(agents):
     rows = agents.dicts(
         """SELECT * FROM ruvector_batch_route(ARRAY['a b', 'c d'], required_capabilities := ARRAY['law'],

@@ -25,6 +25,7 @@ FUNCTIONS = """
 STABLE = {
     "ruvector_get_agent", "ruvector_list_agents", "ruvector_find_agents_by_capability", "ruvector_routing_stats",
     "ruvector_list_models", "ruvector_list_routes", "ruvector_classify_request", "ruvector_optimize_budget",
+    "ruvector_routing_analytics",
 }  # fmt: skip
 
 

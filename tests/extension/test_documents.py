@@ -243,6 +243,145 @@ def test_plan_routes_in_batch(plan):
     assert [row["objective"] for row in together] == ["total_cost"] * 3
 
 
+ROUTES = """
+SELECT ruvector_create_route(
+    name := 'customer_support',
+    description := 'Handle customer support inquiries, complaints, and feedback',
+    embedding := ruvector_embed('Customer support and help requests'),
+    target_agent := 'support-agent',
+    priority := 1
+);
+
+SELECT ruvector_create_route(
+    name := 'technical_docs',
+    description := 'Answer questions about technical documentation and APIs',
+    embedding := ruvector_embed('Technical documentation and API reference'),
+    target_agent := 'docs-agent',
+    priority := 2
+)
+"""
+MATCH = """
+SELECT * FROM ruvector_semantic_route(
+    query := 'How do I reset my password?',
+    top_k := 3
+);
+"""
+
+
+def test_plan_creates_routes_only_to_agents_that_there_are(plan):
+    error = plan.fails(ROUTES.split(";")[0])
+    assert (error.sqlstate, "'support-agent', which is not registered" in error.diag.message_primary) == ("42704", True)
+    assert plan.rows("SELECT * FROM ruvector_list_routes()") == []
+
+
+@pytest.fixture
+def routes(plan):
+    """The routes of the second document, and the agents that they name."""
+    for name in ("support-agent", "docs-agent"):
+        assert plan.one("SELECT ruvector_register_agent(name := %s, agent_type := 'human')", name) is True
+    for statement in ROUTES.split(";"):
+        assert plan.one(statement) is True
+    return plan
+
+
+def test_plan_matches_routes(routes):
+    rows = routes.dicts(MATCH)
+    assert list(rows[0]) == ["route_name", "similarity", "target_agent", "confidence"]
+    assert [(row["route_name"], row["target_agent"]) for row in rows] == [("customer_support", "support-agent")]
+    cosine = """SELECT sum(a * b) FROM unnest(ruvector_embed('How do I reset my password?'),
+                                              ruvector_embed('Customer support and help requests')) AS v (a, b)"""
+    assert rows[0]["similarity"] == pytest.approx(routes.one(cosine), abs=1e-6)
+    assert 0.0 < rows[0]["confidence"] < 1.0
+    kept = {row["name"]: (row["target_agent"], row["priority"]) for row in routes.dicts(
+        "SELECT * FROM ruvector_list_routes()")}  # fmt: skip
+    assert kept == {"customer_support": ("support-agent", 1), "technical_docs": ("docs-agent", 2)}
+
+
+def test_the_phase_on_routes_by_position(plan):
+    plan.rows("SELECT ruvector_register_agent('support-agent', 'human', ARRAY['support'], 0.0, 100.0, 0.9)")
+    created = """SELECT ruvector_create_route('customer_support', 'Customer support and help requests', 'support-agent',
+                                              priority := 0, embedding := NULL)"""
+    assert plan.one(created) is True
+    (row,) = plan.dicts("SELECT * FROM ruvector_semantic_route('Customer support and help requests')")
+    assert row["similarity"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_plan_routes_to_several_agents(plan):
+    team = """
+        SELECT * FROM ruvector_route_multi(
+            request := 'Build and deploy a web application',
+            num_agents := 3,
+            strategy := 'pipeline'  -- or 'parallel', 'ensemble'
+        );
+        """
+    for strategy in ("pipeline", "parallel", "ensemble"):
+        rows = plan.dicts(team.replace("'pipeline'  --", f"'{strategy}'  --"))
+        assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
+        assert {row["agent_name"] for row in rows} <= {"gpt-4", "claude-3-haiku", "code-specialist"}
+        assert {row["strategy_used"] for row in rows} == {strategy}
+        assert len(rows) == 3 or strategy == "ensemble"
+
+
+def test_plan_analyses_costs(plan):
+    analytics = """
+        SELECT * FROM ruvector_routing_analytics(
+            time_range := '7 days',
+            group_by := 'agent'
+        );
+        """
+    assert plan.rows(analytics) == []
+    for number, (cost, latency_ms, success) in enumerate([(0.03, 2500.0, True), (0.05, 3500.0, False)]):
+        decided = plan.one("SELECT decision_id FROM ruvector_route(%s, 'quality')", f"Simple question {number}")
+        done = "SELECT ruvector_feedback(%s, success := %s, cost := %s, latency_ms := %s)"
+        assert plan.one(done, decided, success, cost, latency_ms) is True
+    plan.rows("SELECT ruvector_update_agent_metrics('claude-3-haiku', 400.0, true)")
+    rows = plan.dicts(analytics)
+    assert list(rows[0])[:5] == ["agent", "total_requests", "total_cost", "avg_latency_ms", "success_rate"]
+    assert [list(row.values())[:5] for row in rows] == [
+        ["gpt-4", 2, pytest.approx(0.08), pytest.approx(3000.0), 0.5],
+        ["claude-3-haiku", 1, None, pytest.approx(400.0), 1.0],
+    ]
+    assert plan.dicts("SELECT * FROM ruvector_routing_analytics()") == rows
+
+
+def test_plan_optimizes_a_budget(plan):
+    budget = """
+        SELECT * FROM ruvector_optimize_budget(
+            monthly_budget := 100.00,
+            quality_threshold := 0.85,
+            latency_threshold_ms := 2000
+        );
+        """
+    found = plan.one(budget)
+    assert {"allocations", "total_budget", "period_days"} <= found.keys()
+    assert (found["total_budget"], found["period_days"]) == (100.0, 30)
+    # The only one of the three that is good and quick enough.
+    assert found["allocations"] == pytest.approx({"code-specialist": 100.0})
+    defaults = plan.one("SELECT ruvector_optimize_budget(100.00)")
+    assert defaults == plan.one("SELECT ruvector_optimize_budget(100.00, 0.8, 5000.0)")
+    assert defaults["allocations"].keys() == {"gpt-4", "claude-3-haiku", "code-specialist"}
+
+
+def test_plan_classifies_requests(plan):
+    plan.rows("CREATE TABLE pending_requests (request_id int, content text)")
+    plan.rows(
+        """INSERT INTO pending_requests VALUES (1, 'Translate this letter into French.'),
+           (2, 'Write a Python function that merges two sorted lists.')"""
+    )
+    rows = plan.rows(
+        """
+        SELECT request_id, ruvector_classify_request(content) AS classification
+        FROM pending_requests;
+        """
+    )
+    assert [(number, found["top_category"]) for number, found in rows] == [(1, "translation"), (2, "coding")]
+    for _, found in rows:
+        names, shares = zip(*found["classifications"], strict=True)
+        assert (names[0], shares[0]) == (found["top_category"], found["confidence"])
+        assert list(shares) == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1.0)
+
+
 def test_embedding_for_a_route(db):
     vector = db.one("SELECT ruvector_embed('Customer support and help requests')")
     assert len(vector) == 384

@@ -16,7 +16,9 @@ from tinydancer._version import __version__
 from tinydancer.cli import agent_files, output  # noqa: F401  # registers the commands that read and write files
 from tinydancer.cli import options as opt
 from tinydancer.cli.agents import agents_app
+from tinydancer.cli.budgets import budgets_app
 from tinydancer.cli.calibrate import calibrate
+from tinydancer.cli.classify import classifiers_app, classify
 from tinydancer.cli.context import State
 from tinydancer.cli.demo import demo
 from tinydancer.cli.embed import embed
@@ -29,6 +31,7 @@ from tinydancer.cli.options import examples
 from tinydancer.cli.outcomes import decisions, feedback, stats
 from tinydancer.cli.plan import plan_app
 from tinydancer.cli.postgres import postgres_app
+from tinydancer.cli.report import report
 from tinydancer.cli.route import route
 from tinydancer.cli.routes import routes_app
 from tinydancer.cli.train import train
@@ -135,6 +138,16 @@ app.add_typer(routes_app, name="routes", rich_help_panel=_ROUTE)
 app.add_typer(plan_app, name="plan", rich_help_panel=_ROUTE)
 app.command(
     rich_help_panel=_ROUTE,
+    epilog=examples(
+        'tinydancer classify "Where is my parcel?"',
+        'tinydancer classify "Summarise this thread" --top 3 --json',
+        "tinydancer classify --batch --file requests.txt --json > classes.jsonl",
+    ),
+)(classify)
+app.add_typer(classifiers_app, name="classifiers", rich_help_panel=_ROUTE)
+app.add_typer(budgets_app, name="budgets", rich_help_panel=_ROUTE)
+app.command(
+    rich_help_panel=_ROUTE,
     epilog=examples("tinydancer embed 'a red car' 'a crimson automobile'", "tinydancer embed 'a red car' --json"),
 )(embed)
 app.command(
@@ -171,6 +184,14 @@ app.command(
 )(calibrate)
 app.command(rich_help_panel=_LEARN, epilog=examples("tinydancer decisions --limit 5 --json"))(decisions)
 app.command(rich_help_panel=_LEARN)(stats)
+app.command(
+    rich_help_panel=_LEARN,
+    epilog=examples(
+        "tinydancer report --since '30 days' --against large --html traffic.html",
+        "tinydancer report --since '24 hours' --by hour --time-zone Europe/Berlin",
+        "tinydancer report --by task --json",
+    ),
+)(report)
 app.command(rich_help_panel=_LEARN)(version)
 
 
