@@ -176,19 +176,22 @@ def _decide_block(
         candidates, constraints, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, quality=quality
     )
 
-    def choose(allowed: Mask, rows: slice) -> _Trace:
+    def among(allowed: Mask, quality: Array, cost_usd: Array, match: Array) -> _Trace:
         eligible = allowed
         if objective in ("cost", "latency", "quality_per_dollar"):
-            eligible = objectives.good_enough(allowed, quality[rows], good_enough_share(snapshot, constraints))
+            eligible = objectives.good_enough(allowed, quality, good_enough_share(snapshot, constraints))
         keys = objectives.preference_keys(
-            objective, allowed, quality=quality[rows], cost_usd=cost_usd[rows], latency_ms=snapshot.latency_ms,
-            match=match[rows], settings=snapshot.settings,
+            objective, allowed, quality=quality, cost_usd=cost_usd, latency_ms=snapshot.latency_ms, match=match,
+            settings=snapshot.settings,
         )  # fmt: skip
-        chosen = objectives.best(eligible, keys)
-        return _Trace(allowed, eligible, quality[rows], cost_usd[rows], match[rows], chosen, keys)
+        return _Trace(allowed, eligible, quality, cost_usd, match, objectives.best(eligible, keys), keys)
 
     if allowance is None:
-        return choose(allowed, _ALL), None
+        return among(allowed, quality, cost_usd, match), None
+
+    def choose(allowed: Mask, rows: slice) -> _Trace:
+        return among(allowed, quality[rows], cost_usd[rows], match[rows])
+
     return _fill(choose, allowance, allowed, cost_usd, taken)
 
 

@@ -117,13 +117,15 @@ def _batch(
 
 def pop_sizes(limits: dict[str, Any]) -> dict[str, float]:
     """Take what says how large a request is out of keyword arguments; what remains are constraints."""
+    if not limits:
+        return {}
     given = {key: limits.pop(key) for key in _SIZES if key in limits}
     return {key: check.number(v, key, low=0.0, high=1e12) for key, v in given.items() if v is not None}
 
 
 def pop_context(limits: dict[str, Any]) -> RequestContext:
     """Take what says whose request it is out of keyword arguments; what remains are constraints."""
-    if limits.keys().isdisjoint(CONTEXT_KEYS):
+    if not limits or limits.keys().isdisjoint(CONTEXT_KEYS):
         return NO_CONTEXT
     return RequestContext.from_mapping({key: limits.pop(key) for key in CONTEXT_KEYS if key in limits})
 

@@ -629,6 +629,8 @@ class TinyDancer:
         made = list(decisions)
         reserved = None if held is None else held.of(part)
         share = self.settings.recorded_share
+        if share == 0.0 and held is None:
+            return made
         rows = []
         keeps_features = self._keeps_features(decisions.snapshot)
         for i, decision in enumerate(made):

@@ -157,11 +157,16 @@ def unit_vector(value: Any, name: str, *, dim: int | None = None, space: str | N
 
 
 def _vector_and_square(value: Any, name: str, dim: int | None, space: str | None) -> tuple[FloatVector, float]:
-    try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is told below
-            array = np.asarray(value, dtype=np.float32, order="C")
-    except (TypeError, ValueError):
-        raise InvalidVectorError(f"{name} is {shown(value)}; expected a one-dimensional sequence of numbers.") from None
+    if type(value) is np.ndarray and value.dtype == np.float32 and value.flags.c_contiguous:
+        array = value
+    else:
+        try:
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is told below
+                array = np.asarray(value, dtype=np.float32, order="C")
+        except (TypeError, ValueError):
+            raise InvalidVectorError(
+                f"{name} is {shown(value)}; expected a one-dimensional sequence of numbers."
+            ) from None
     if array.ndim != 1 or array.size == 0:
         raise InvalidVectorError(f"{name} has shape {array.shape}; expected one dimension and at least one number.")
     if dim is not None and array.size != dim:
