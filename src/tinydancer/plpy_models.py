@@ -58,7 +58,7 @@ def call(session: Session, operation: str, args: str) -> str | None:
 def _train(args: dict[str, Any], session: Session) -> dict[str, Any]:
     # Neither every session nor every start of the program pays for what only a training needs.
     from tinydancer.model.quality_training import QualityTrainingConfig
-    from tinydancer.train import STRENGTHS, train_recorded
+    from tinydancer.train import STRENGTHS, STRENGTHS_FROM_START, train_recorded
 
     store = session._service().store
     given = {key: value if key == "start" else _required(value, f"value of {key}") for key, value in args.items()}
@@ -69,7 +69,8 @@ def _train(args: dict[str, Any], session: Session) -> dict[str, Any]:
     start = None if given["start"] is None else models.load_model(store, given["start"])
     # A model to start from is one network already, of the size it has.
     shape: dict[str, Any] = {} if start is None else {"hidden_dim": start.hidden_dim, "members": 1}
-    config = QualityTrainingConfig(strengths=STRENGTHS, seed=given["seed"], **shape)
+    strengths = STRENGTHS if start is None else STRENGTHS_FROM_START
+    config = QualityTrainingConfig(strengths=strengths, seed=given["seed"], **shape)
     if start is not None:
         store.space.require(start.space, "The model to start from")
     try:

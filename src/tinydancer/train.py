@@ -37,7 +37,10 @@ from tinydancer.store.base import Store
 from tinydancer.tables import OutcomeTable
 from tinydancer.types import EmbeddingSpace
 
-__all__ = ["FEWEST_ROWS", "OTHER_TASK_SHARES", "STRENGTHS", "Trained", "merged", "train", "train_recorded"]
+__all__ = [
+    "FEWEST_ROWS", "OTHER_TASK_SHARES", "STRENGTHS", "STRENGTHS_FROM_START", "Trained", "merged", "train",
+    "train_recorded",
+]  # fmt: skip
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,6 +49,8 @@ FEWEST_ROWS = 20
 FEW_ROWS = 200
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 """Factors on the penalties that cross-fitting chooses among, unless told otherwise."""
+STRENGTHS_FROM_START = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""The same where a model is refined; with the last it learns little more than how good each agent is."""
 OTHER_TASK_SHARES = (0.9,)
 """Shares of task means in the target, beside the usual one, that it chooses among where requests have tasks."""
 EVALUATED_ROWS = 20_000
@@ -119,7 +124,7 @@ def train(
     embedder
         Of the deployment that the model is for.
     config
-        Knobs; None tries `STRENGTHS` and `OTHER_TASK_SHARES`.
+        Knobs; None tries `STRENGTHS` (`STRENGTHS_FROM_START` with a start) and `OTHER_TASK_SHARES`.
     start
         A model to refine instead of starting from nothing.
     more_vectors
@@ -187,7 +192,9 @@ def _trained(
     doubts: tuple[str, ...],
     progress: Progress,
 ) -> Trained:
-    config = config or QualityTrainingConfig(strengths=STRENGTHS, other_task_shares=OTHER_TASK_SHARES)
+    if config is None:
+        strengths = STRENGTHS if start is None else STRENGTHS_FROM_START
+        config = QualityTrainingConfig(strengths=strengths, other_task_shares=OTHER_TASK_SHARES)
     warnings = list(doubts)
     sources = np.zeros(len(data), np.int64) if data.sources is None else data.sources.astype(np.int64)
     model, cross = fit_quality_model(
@@ -197,7 +204,12 @@ def _trained(
     evaluation, figures = _evaluated(
         table, data, model, cross, config, sources, name, resamples, lambda: progress(0.8, "evaluating")
     )
-    if len(config.strengths) > 1 and cross.strength in (min(config.strengths), max(config.strengths)):
+    if len(config.strengths) > 1 and start is not None and cross.strength == max(config.strengths):
+        warnings.append(
+            f"These answers do not show that it pays to leave {start.name}, the model to start from: the strongest "
+            f"pull towards it ({cross.strength:g}) was kept, and little but the agents' levels was learned."
+        )
+    elif len(config.strengths) > 1 and cross.strength in (min(config.strengths), max(config.strengths)):
         edge, further = ("weakest", "weaker") if cross.strength == min(config.strengths) else ("strongest", "stronger")
         warnings.append(f"The {edge} penalty tried ({cross.strength:g}) did best; a {further} one may do better.")
     facts = {

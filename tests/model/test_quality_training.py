@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import ttest_rel
 from sklearn.linear_model import LogisticRegression
 
 from tests.quality import QUICK, SMALL_SPACE, hand_made_model, planted, sigma, unit
@@ -18,7 +19,7 @@ from tinydancer.errors import InvalidInputError, TinyDancerError
 from tinydancer.model.fastgrnn import FastGRNN, FastGRNNConfig
 from tinydancer.model.gradients import Weights, in_float64
 from tinydancer.model.quality import AgentProfile
-from tinydancer.model.quality_calibration import cost_head, platt
+from tinydancer.model.quality_calibration import cost_head, excess_in_errors, platt, routing_loss, routing_losses
 from tinydancer.model.quality_data import QualityData, QualityTrainingConfig
 from tinydancer.model.quality_fitting import gradients, task_means
 from tinydancer.model.quality_training import cross_fit, fit_quality_model, folds
@@ -318,6 +319,42 @@ def test_little_data_refine_and_much_data_replace(base):
     )  # fmt: skip
     got, best_single = routed(turned, dataclasses.replace(fresh, quality=1.0 - fresh.quality))
     assert got > best_single + 0.15
+
+
+def test_a_start_is_left_only_where_the_data_show_that_it_pays(base):
+    several = dataclasses.replace(QUICK, strengths=(0.3, 1.0, 30.0))
+    # A few requests from where the start was trained: whatever is least by chance, nothing speaks against the start.
+    _, stays = fit_quality_model(planted(60, seed=10), MINILM_SPACE, config=several, start=base)
+    assert stays.strength == 30.0
+    # Many requests that say the opposite.
+    much = planted(400, seed=11)
+    opposite = dataclasses.replace(much, quality=1.0 - much.quality)
+    _, leaves = fit_quality_model(opposite, MINILM_SPACE, config=several, start=base)
+    assert leaves.strength < 30.0
+    assert min(leaves.losses) < leaves.losses[2]
+
+
+def test_a_difference_of_means_is_measured_in_standard_errors():
+    rng = np.random.default_rng(4)
+    one = rng.random(400)
+    other = one + rng.normal(0.01, 0.1, 400)
+    paired = ttest_rel(other, one).statistic
+    assert excess_in_errors(other, one) == pytest.approx(paired * math.sqrt(400 / 399), rel=1e-9)
+    assert excess_in_errors(one, other) == pytest.approx(-excess_in_errors(other, one))
+    assert excess_in_errors(one, one) == 0.0
+    assert excess_in_errors(one + 0.5, one) > 1e9
+
+
+def test_losses_of_requests_average_to_the_loss():
+    rng = np.random.default_rng(5)
+    logits, quality = rng.normal(size=(50, 3)), rng.random((50, 3)).astype(np.float32)
+    quality[rng.random((50, 3)) < 0.4] = np.nan
+    quality[:2, 1:] = np.nan  # answered once, by no more than one: they tell nobody apart
+    losses = routing_losses(logits, quality)
+    assert len(losses) == int(((~np.isnan(quality)).sum(axis=1) > 1).sum())
+    assert losses.mean() == pytest.approx(routing_loss(logits, quality))
+    alone = np.where(np.arange(3) == 0, quality, np.nan).astype(np.float32)
+    assert len(routing_losses(logits, alone)) == int((~np.isnan(alone)).sum())
 
 
 def test_agents_the_start_does_not_know_may_join(base):

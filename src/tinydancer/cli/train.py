@@ -43,7 +43,11 @@ def train(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32, help="Of everything random.")] = 0,
     strength: Annotated[
         list[float] | None,
-        typer.Option("--strength", metavar="X", help="Factor on the penalties; several are compared. [0.03 to 1]"),
+        typer.Option(
+            "--strength",
+            metavar="X",
+            help="Factor on the penalties; several are compared. [0.03 to 1; with --from 0.1 to 30]",
+        ),
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, max=20, help="Parts of the cross-validation.")] = 5,
     report: Annotated[
@@ -58,7 +62,7 @@ def train(
     from tinydancer.cli.evaluate import show_evaluation, write_report
     from tinydancer.intake import make_embedder
     from tinydancer.model.quality_training import QualityTrainingConfig
-    from tinydancer.train import OTHER_TASK_SHARES, STRENGTHS, train_recorded
+    from tinydancer.train import OTHER_TASK_SHARES, STRENGTHS, STRENGTHS_FROM_START, train_recorded
     from tinydancer.train import train as fit
 
     state, settings = state_of(ctx), settings_of(state_of(ctx))
@@ -67,8 +71,9 @@ def train(
     with report_folder(report) as folder:
         tables = _tables(requests or [], outcomes or [], quiet)
         begun = None if start == NOTHING else read_model(start)
+        usual = STRENGTHS if begun is None else STRENGTHS_FROM_START
         config = QualityTrainingConfig(
-            strengths=tuple(strength or STRENGTHS), other_task_shares=OTHER_TASK_SHARES, seed=seed, folds=folds
+            strengths=tuple(strength or usual), other_task_shares=OTHER_TASK_SHARES, seed=seed, folds=folds
         )
         if begun is not None:
             # What is refined keeps its size; it is one network, whatever it was put together from.

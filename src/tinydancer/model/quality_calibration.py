@@ -16,7 +16,7 @@ from tinydancer.model.gradients import sigmoid
 from tinydancer.model.quality import QUALITY_BARS
 from tinydancer.validation import FloatVector
 
-__all__ = ["bar_lines", "cost_head", "platt", "quality_from_cost", "routing_loss"]
+__all__ = ["bar_lines", "cost_head", "excess_in_errors", "platt", "quality_from_cost", "routing_loss", "routing_losses"]
 
 Array = npt.NDArray[np.float64]
 
@@ -24,28 +24,39 @@ _SHARED_COST_PENALTY, _OWN_COST_PENALTY = 1.0, 10.0
 _LEAST_SCALE = 0.05
 
 
-def routing_loss(logits: Array, quality: FloatVector) -> float:
-    """How badly logits tell the agents of a request apart: the loss in `CrossFit`.
+def routing_losses(logits: Array, quality: FloatVector) -> Array:
+    """How badly logits tell the agents of each request apart; their mean is the loss in `CrossFit`.
 
-    The cross-entropy alone would choose penalties that are too strong to tell agents apart.
+    One number per request that two agents or more answered; where none was, per answer its cross-entropy, which alone
+    would choose penalties that are too strong to tell agents apart.
     """
     known = ~(np.isnan(quality) | np.isnan(logits))
     rows = known.sum(axis=1) > 1
     if not rows.any():
-        return _cross_entropy(logits, quality)
+        z, y = logits[known], quality[known]
+        entropy: Array = np.logaddexp(0.0, z) - y * z
+        return entropy
     scale, shift = platt(logits[known], quality[known])
     error = np.where(known, 1.0 / (1.0 + np.exp(-(scale * np.where(known, logits, 0.0) + shift))) - quality, 0.0)[rows]
     answers = known[rows]
     # Less the request's mean error, which raises or lowers all agents alike.
     error -= answers * (error.sum(axis=1) / answers.sum(axis=1))[:, None]
-    return float(np.sum(error * error) / answers.sum())
+    losses: Array = (error * error).sum(axis=1) * (len(error) / answers.sum())
+    return losses
 
 
-def _cross_entropy(logits: Array, quality: FloatVector) -> float:
-    """Mean over the answers that were both observed and predicted."""
-    here = ~(np.isnan(quality) | np.isnan(logits))
-    z, y = logits[here], quality[here]
-    return float(np.mean(np.logaddexp(0.0, z) - y * z)) if z.size else math.nan
+def routing_loss(logits: Array, quality: FloatVector) -> float:
+    """The mean of `routing_losses`; NaN where nothing was both observed and predicted."""
+    losses = routing_losses(logits, quality)
+    return float(losses.mean()) if losses.size else math.nan
+
+
+def excess_in_errors(losses: Array, least: Array) -> float:
+    """By how many standard errors one mean of losses exceeds another of the same requests; 0 where they are equal."""
+    difference = losses - least
+    mean = float(difference.mean())
+    error = float(difference.std()) / math.sqrt(difference.size)
+    return 0.0 if mean == 0.0 else mean / error if error > 0.0 else math.copysign(math.inf, mean)
 
 
 def platt(logits: Array, quality: npt.ArrayLike, *, shrinkage: float = 10.0) -> tuple[float, float]:

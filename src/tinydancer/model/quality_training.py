@@ -20,7 +20,15 @@ from tinydancer.errors import InvalidInputError
 from tinydancer.model.conformal import ConformalInterval
 from tinydancer.model.fastgrnn import FastGRNN
 from tinydancer.model.quality import QualityModel
-from tinydancer.model.quality_calibration import bar_lines, cost_head, platt, quality_from_cost, routing_loss
+from tinydancer.model.quality_calibration import (
+    bar_lines,
+    cost_head,
+    excess_in_errors,
+    platt,
+    quality_from_cost,
+    routing_loss,
+    routing_losses,
+)
 from tinydancer.model.quality_data import QualityData, QualityTrainingConfig, Rows
 from tinydancer.model.quality_fitting import BIAS_VARIANCE, INPUT_SCALE, Fitted, fit
 from tinydancer.model.surface import SURFACE_DIM
@@ -51,7 +59,7 @@ class CrossFit(NamedTuple):
     logits
         ``float64[n, M]``, uncalibrated; NaN where no row was left out (large data).
     strength
-        The factor on the penalties that did best.
+        The factor on the penalties that was chosen.
     losses
         Of each strength tried, in order: the mean squared error of how far each agent is above or below the others on
         the same request, which is what routing needs; the cross-entropy where no request was answered twice.
@@ -86,7 +94,8 @@ def fit_quality_model(
         Of the embeddings.
     start
         A model to start from: penalties pull towards its parameters instead of towards zero, so that little data
-        refine it and much data replace it. It must be of the same space.
+        refine it and much data replace it. Of the strengths the greatest one is taken that is not worse than the best
+        by more than a standard error. It must be of the same space.
     progress
         See `Progress`.
 
@@ -131,17 +140,24 @@ def fit_quality_model(
 
     losses = []
     best: tuple[float, Array, float, float] | None = None
+    kept: list[tuple[float, Array, float]] = []
+    cautious = start is not None and at_once > 1
     for strength in config.strengths:
         loss, logits = tried(strength, config.task_share)
         losses.append(loss)
+        if cautious:
+            kept.append((loss, logits, strength))
         if best is None or loss < best[0]:
             best = loss, logits, strength, config.task_share
     assert best is not None  # strengths is not empty
+    if cautious:
+        loss, logits, strength = _nearest_to_start(kept, data.quality)
+        best = loss, logits, strength, config.task_share
     task_losses = [best[0]]
     place = by_strength.index(best[2])
     for task_share in other_shares:
         of_share = []
-        for strength in by_strength[max(0, place - 1) : place + 1]:
+        for strength in by_strength[place if cautious else max(0, place - 1) : place + 1]:
             loss, logits = tried(strength, task_share)
             of_share.append(loss)
             if loss < best[0]:
@@ -153,6 +169,21 @@ def fit_quality_model(
     done = fits - 1
     fitted = fit(data, everything, config, strength, task_share, start, lambda s: part(s, "training"))
     return _assembled(data, space, config, fitted, cross, refined=start is not None), cross
+
+
+def _nearest_to_start(
+    tried: Sequence[tuple[float, Array, float]], quality: npt.ArrayLike
+) -> tuple[float, Array, float]:
+    """Of (loss, logits, strength) the one of the greatest strength that is not clearly worse than the best.
+
+    Clearly is by more than a standard error of the difference (Breiman et al., Classification and Regression Trees,
+    1984, 3.4.3). What a model knew before is left as far as the data show that this pays: with some hundred requests
+    the least loss is chance, and to follow it would unlearn what thousands taught.
+    """
+    observed = np.asarray(quality, np.float32)
+    least = routing_losses(min(tried, key=lambda one: one[0])[1], observed)
+    fair = [one for one in tried if excess_in_errors(routing_losses(one[1], observed), least) <= 1.0]
+    return max(fair, key=lambda one: one[2])
 
 
 def cross_fit(
