@@ -122,3 +122,19 @@ def test_strategies_are_completed() -> None:
     from tinydancer.cli.plan import complete_strategy
 
     assert complete_strategy("p") == ["pipeline", "parallel"]
+
+
+def test_plans_say_whose_requests_they_are(filled: Run) -> None:
+    whose = ("--key", "team-a", "--tag", "search", "--tag", "nightly", "--task", "summary", "--route-name", "support")
+    filled("plan", "agents", "Write a poem.", "-s", "parallel", "-n", "2", *whose)
+    filled("plan", "batch", "-", *whose, input="Say good morning.\n")
+    recorded = json.loads(filled("decisions", "--json").stdout)
+    assert len(recorded) == 3
+    assert all(
+        row["context"] == {"key": "team-a", "tags": ["search", "nightly"], "task": "summary", "route_name": "support"}
+        for row in recorded
+    )
+    # The budget of a key holds for plans, too.
+    filled("budgets", "create", "little", "0.0001", "--key", "team-a")
+    filled("plan", "batch", "-", *whose, input="Say good morning.\n", code=5)
+    filled("plan", "batch", "-", "--key", "team-b", input="Say good morning.\n")

@@ -110,6 +110,24 @@ CachedInputCostPerToken = Annotated[
     ),
 ]
 
+_WHOSE = "Whose request it is (for reports and budgets)"
+
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="NAME", help="Who asks: a key's name, a user, a team.", rich_help_panel=_WHOSE),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME", help="Count it under this; may be repeated.", rich_help_panel=_WHOSE),
+]
+Task = Annotated[
+    str | None, typer.Option("--task", metavar="NAME", help="What kind of request it is.", rich_help_panel=_WHOSE)
+]
+RouteName = Annotated[
+    str | None,
+    typer.Option("--route-name", metavar="NAME", help="The route that brought it.", rich_help_panel=_WHOSE),
+]
+
 
 def examples(*lines: str) -> str:
     """The end of a command's help: commands to try, one per line; a line that starts with # explains the next."""

@@ -110,6 +110,10 @@ def agents(
     max_latency_ms: _MaxLatency = None,
     require: _Require = None,
     exclude: _Exclude = None,
+    key: opt.Key = None,
+    tag: opt.Tags = None,
+    task: opt.Task = None,
+    route_name: opt.RouteName = None,
     as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Choose several agents for one request."""
@@ -119,6 +123,7 @@ def agents(
         "stages": stage or None, "optimize_for": optimize_for, "quality_target": quality_target,
         "combination": combination, "budget_remaining": budget, "max_cost": max_cost,
         "max_latency_ms": max_latency_ms, "required_capabilities": require or None, "excluded_agents": exclude or None,
+        "key": key, "tags": tag or None, "task": task, "route_name": route_name,
     }  # fmt: skip
     request = request_source(text, file).rstrip("\r\n")
     with open_dancer(ctx) as dancer:
@@ -190,6 +195,10 @@ def batch(
     ] = None,
     require: _Require = None,
     exclude: _Exclude = None,
+    key: opt.Key = None,
+    tag: opt.Tags = None,
+    task: opt.Task = None,
+    route_name: opt.RouteName = None,
     as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Choose the agents of many requests together: cheapest for a quality, or best for a budget.
@@ -203,6 +212,7 @@ def batch(
         "min_mean_quality": min_mean_quality, "capacities": _capacities(capacity), "budget_remaining": budget,
         "max_cost": max_cost, "max_latency_ms": max_latency_ms, "min_quality": min_quality,
         "required_capabilities": require or None, "excluded_agents": exclude or None,
+        "key": key, "tags": tag or None, "task": task, "route_name": route_name,
     }  # fmt: skip
     with open_dancer(ctx) as dancer:
         plan = assign_batch(dancer, requests, **{key: value for key, value in given.items() if value is not None})

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _LIMITS = "Limits"
 _SIZE = "Size of the request (estimated from its text unless given)"
-_WHOSE = "Whose request it is (for reports and budgets)"
 _MOST_ALTERNATIVES = 1000
 
 
@@ -110,21 +109,10 @@ def route(
         float | None,
         typer.Option("--output-tokens", metavar="N", help="Tokens the answer will have.", rich_help_panel=_SIZE),
     ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option("--key", metavar="NAME", help="Who asks: a key's name, a user, a team.", rich_help_panel=_WHOSE),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="NAME", help="Count it under this; may be repeated.", rich_help_panel=_WHOSE),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="What kind of request it is.", rich_help_panel=_WHOSE)
-    ] = None,
-    route_name: Annotated[
-        str | None,
-        typer.Option("--route-name", metavar="NAME", help="The route that brought it.", rich_help_panel=_WHOSE),
-    ] = None,
+    key: opt.Key = None,
+    tag: opt.Tags = None,
+    task: opt.Task = None,
+    route_name: opt.RouteName = None,
     batch: Annotated[
         bool,
         typer.Option(
